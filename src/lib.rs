@@ -1,1 +1,35 @@
+//! Distributed locks whose fencing tokens the resource really enforces.
+//!
+//! A lock with a timeout cannot keep two writers apart: a holder that stalls wakes up believing that it still
+//! holds a lock that has long gone to somebody else, and writes. This crate puts the check where the write is:
+//!
+//! - a [lock service](lock) gives a lock and a number that only rises;
+//! - [`Locks`] seals that number in the [store], beside the data, and hands out a [`Lease`] with a [`Token`];
+//! - the [guard] lets a transaction write only if its token is the newest that the fence was shown.
+//!
+//! The words are: a *fence* is a named unit of mutual exclusion; a *token* orders its holders; the *mark* is the
+//! newest token that it was shown; to *seal* is to raise the mark; *stale* is refused because the mark is higher.
 
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+pub mod clock;
+pub mod connect;
+pub mod database;
+pub mod grant;
+pub mod guard;
+pub mod lease;
+pub mod lock;
+pub mod name;
+pub mod rule;
+pub mod store;
+pub mod token;
+
+pub use connect::{ConnectError, connect};
+pub use grant::{Grant, GrantError, Locks, Options};
+pub use guard::Refusal;
+pub use lease::Lease;
+pub use lock::{LockError, LockService};
+pub use name::{FenceName, NameError, RecordKey};
+pub use store::{Store, StoreError};
+pub use token::{Epoch, Holder, Mark, Sequence, Token, TokenError};

@@ -1,0 +1,149 @@
+//! From URLs to a store and a lock service.
+
+use std::{path::Path, sync::Arc};
+
+use crate::{
+    database::DatabaseError,
+    grant::Locks,
+    lock::{LockError, LockService},
+    store::Store,
+};
+
+/// Prefix of all lock keys, where the URL names none.
+pub const LOCK_PREFIX: &str = "fencegate/locks";
+
+/// Opens a store and a lock service.
+///
+/// - `store`: `postgres://user:password@host:5432/database`, or `sqlite:FILE`.
+/// - `locks`: `etcd://a:2379,b:2379/prefix`, `postgres://...`, `sqlite:FILE`; `postgres` or `sqlite` for the
+///   store's own database, which is also what `None` stands for.
+///
+/// Nothing is asked of servers yet, so one that is down shows with the first call. An SQLite file is made if
+/// it is not there.
+///
+/// # Errors
+/// [`ConnectError`], whose message names what can be given instead. It never shows a URL, which may have a
+/// password in it.
+pub async fn connect(store: &str, locks: Option<&str>) -> Result<Locks, ConnectError> {
+    let opened = open_store(store).await?;
+    let service = match locks {
+        None => opened.own_locks(),
+        Some(url) => open_locks(url, &opened).await?,
+    };
+    Ok(Locks::new(service, opened.into_store()))
+}
+
+/// A store, with what a lock service in the same database needs.
+enum OpenStore {
+    #[cfg(feature = "postgres")]
+    Postgres(sqlx::PgPool),
+    #[cfg(feature = "sqlite")]
+    Sqlite(crate::database::sqlite::SqliteFile, std::path::PathBuf),
+}
+
+impl OpenStore {
+    fn own_locks(&self) -> Arc<dyn LockService> {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(pool) => Arc::new(crate::lock::postgres::PostgresLocks::new(pool.clone())),
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(file, _) => Arc::new(crate::lock::sqlite::SqliteLocks::new(file.clone())),
+        }
+    }
+
+    fn into_store(self) -> Arc<dyn Store> {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(pool) => Arc::new(crate::store::postgres::PostgresStore::new(pool)),
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(file, path) => Arc::new(crate::store::sqlite::SqliteStore::new(file, path)),
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => "postgres",
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(..) => "sqlite",
+        }
+    }
+}
+
+async fn open_store(url: &str) -> Result<OpenStore, ConnectError> {
+    match scheme(url) {
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => open_postgres(url),
+        #[cfg(feature = "sqlite")]
+        "sqlite" => open_sqlite(url).await,
+        other => Err(ConnectError::StoreScheme(other.to_owned())),
+    }
+}
+
+#[cfg(feature = "postgres")]
+fn open_postgres(url: &str) -> Result<OpenStore, ConnectError> {
+    use crate::database::postgres::{PoolSize, connect};
+    Ok(OpenStore::Postgres(connect(url, &PoolSize::default())?))
+}
+
+#[cfg(feature = "sqlite")]
+async fn open_sqlite(url: &str) -> Result<OpenStore, ConnectError> {
+    let file = url.strip_prefix("sqlite:").unwrap_or_default();
+    let file = file.strip_prefix("//").unwrap_or(file);
+    if file.is_empty() {
+        return Err(ConnectError::NoFile);
+    }
+    let path = Path::new(file);
+    Ok(OpenStore::Sqlite(
+        crate::database::sqlite::SqliteFile::open(path).await?,
+        path.to_owned(),
+    ))
+}
+
+async fn open_locks(url: &str, store: &OpenStore) -> Result<Arc<dyn LockService>, ConnectError> {
+    if url == store.kind() {
+        return Ok(store.own_locks());
+    }
+    match scheme(url) {
+        #[cfg(feature = "etcd")]
+        "etcd" => Ok(Arc::new(crate::lock::etcd::EtcdLocks::connect(url).await?)),
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" if url.contains("://") => Ok(open_postgres(url)?.own_locks()),
+        #[cfg(feature = "sqlite")]
+        "sqlite" if url.contains(':') => Ok(open_sqlite(url).await?.own_locks()),
+        other => Err(ConnectError::LocksScheme(other.to_owned())),
+    }
+}
+
+/// What stands before the first colon. A URL without one is shown in errors, so it is cut short.
+fn scheme(url: &str) -> &str {
+    let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
+    scheme
+        .char_indices()
+        .nth(20)
+        .map_or(scheme, |(end, _)| &scheme[..end])
+}
+
+/// Why a store or a lock service cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// A store's URL that begins with something else.
+    #[error("no store begins with {0:?}: give postgres://user@host:5432/database or sqlite:FILE")]
+    StoreScheme(String),
+    /// A lock service's URL that begins with something else.
+    #[error(
+        "no lock service begins with {0:?}: give etcd://host:2379,host:2379/prefix, postgres://..., sqlite:FILE, or \
+         the kind of the store alone, to keep the locks in its database"
+    )]
+    LocksScheme(String),
+    /// `sqlite:` and nothing behind it.
+    #[error("sqlite: needs a file behind it, as sqlite:fencegate.db")]
+    NoFile,
+    /// A database's own error.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// A lock service's own error.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+}

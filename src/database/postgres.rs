@@ -1,0 +1,104 @@
+//! Postgres: the pool, the migrations, and transactions that start on a connection that lives.
+
+use std::{str::FromStr, time::Duration};
+
+use sqlx::{
+    PgPool, Postgres, Row, Transaction,
+    migrate::Migrator,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use super::DatabaseError;
+
+/// The migrations of fencegate's schema, in order.
+pub fn migrations() -> Migrator {
+    let mut migrator = sqlx::migrate!("migrations/postgres");
+    migrator.dangerous_set_table_name("fencegate.migration");
+    migrator.create_schema("fencegate");
+    migrator
+}
+
+/// How many connections at most, and how long a caller waits for one.
+#[derive(Debug, Clone)]
+pub struct PoolSize {
+    /// Connections at most. Defaults to 16.
+    pub connections: u32,
+    /// How long a caller waits for a connection. Defaults to 5 s.
+    pub acquire_timeout: Duration,
+}
+
+impl Default for PoolSize {
+    fn default() -> Self {
+        Self {
+            connections: 16,
+            acquire_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+/// A pool on the database that `url` names, which is not asked anything yet.
+///
+/// # Errors
+/// [`DatabaseError::Url`] if the URL cannot be read.
+pub fn connect(url: &str, size: &PoolSize) -> Result<PgPool, DatabaseError> {
+    let options = PgConnectOptions::from_str(url)?.application_name("fencegate");
+    Ok(PgPoolOptions::new()
+        .max_connections(size.connections)
+        .acquire_timeout(size.acquire_timeout)
+        // A round trip for every transaction; `begin` looks for itself.
+        .test_before_acquire(false)
+        .connect_lazy_with(options))
+}
+
+/// Brings the schema up to this version. Safe to run twice at once, and on a live database.
+///
+/// # Errors
+/// As the database says. What was done before stays done.
+pub async fn migrate(pool: &PgPool) -> Result<(), DatabaseError> {
+    Ok(migrations().run(pool).await?)
+}
+
+/// Whether the schema is there and as new as this program.
+///
+/// # Errors
+/// [`DatabaseError::NotMigrated`] if not.
+pub async fn check_migrated(pool: &PgPool) -> Result<(), DatabaseError> {
+    let wanted = migrations()
+        .iter()
+        .map(|migration| migration.version)
+        .max()
+        .unwrap_or(0);
+    let row = sqlx::query("select max(version) from fencegate.migration where success")
+        .fetch_one(pool)
+        .await?;
+    let found: Option<i64> = row.try_get(0)?;
+    match found {
+        Some(version) if version >= wanted => Ok(()),
+        found => Err(DatabaseError::NotMigrated(format!(
+            "the schema is at version {}, this program needs {wanted}",
+            found.unwrap_or(0)
+        ))),
+    }
+}
+
+/// Begins a read committed transaction. Connections that died while idle are replaced, since nothing has been
+/// asked of them yet.
+///
+/// # Errors
+/// [`DatabaseError::Unavailable`] if there is no living connection to be had.
+pub async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, DatabaseError> {
+    let mut dead = 0;
+    loop {
+        match pool.begin_with("begin isolation level read committed").await {
+            Ok(transaction) => return Ok(transaction),
+            Err(error) => {
+                let error = DatabaseError::from(error);
+                dead += 1;
+                // Each failure took a dead connection out of the pool, or could not make a new one.
+                if !matches!(error, DatabaseError::Unavailable(_)) || pool.size() == 0 || dead > 64 {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! Grants: a lock service and a store together hand out sealed leases.
+//!
+//! The order of a grant is what makes it safe: read the epoch, acquire, look whose history the sequence is from,
+//! seal, look whether the lease still lives, and only then hand the token out. An epoch that was read
+//! after acquiring could be newer than the history that the sequence is from.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{
+    database::DatabaseError,
+    lease::Lease,
+    lock::{Claim, Held, Identity, LockError, LockService, Request, Term},
+    name::{FenceName, NameError},
+    store::{EpochState, SealOutcome, Store, StoreError},
+    token::{Holder, Token},
+};
+
+/// The times to live that may be asked for.
+pub const TTL: std::ops::RangeInclusive<Duration> =
+    Duration::from_millis(100)..=Duration::from_secs(24 * 3600);
+
+/// The most bytes that a label has.
+pub const LONGEST_LABEL: usize = 200;
+
+/// Hands out sealed leases. Clones share the lock service and the store.
+#[derive(Debug, Clone)]
+pub struct Locks {
+    service: Arc<dyn LockService>,
+    store: Arc<dyn Store>,
+}
+
+/// What a grant may be asked for, beyond the fence and the time to live.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// How long the lease outlives its last renewal. Defaults to 10 s.
+    pub ttl: Duration,
+    /// How long to wait while others hold the fence. Defaults to zero: try once.
+    pub wait: Duration,
+    /// A text for people who ask who holds the fence. Defaults to an empty one.
+    pub label: String,
+    /// Who is to hold it, if the caller chooses: a grant whose answer was lost can then be asked for again.
+    /// Defaults to a random one.
+    pub holder: Option<Holder>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            ttl: Duration::from_secs(10),
+            wait: Duration::ZERO,
+            label: String::new(),
+            holder: None,
+        }
+    }
+}
+
+/// A sealed grant that nobody renews: for those who keep leases themselves, as the gateway's clients do. Most
+/// programs want a [`Lease`].
+#[derive(Debug, Clone)]
+pub struct Grant {
+    /// The fence.
+    pub name: FenceName,
+    /// The token, sealed.
+    pub token: Token,
+    /// How long it lasts.
+    pub term: Term,
+}
+
+impl Locks {
+    /// Puts a lock service and a store together.
+    pub fn new(service: Arc<dyn LockService>, store: Arc<dyn Store>) -> Self {
+        Self { service, store }
+    }
+
+    /// The lock service.
+    pub fn service(&self) -> &Arc<dyn LockService> {
+        &self.service
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.store
+    }
+
+    /// Acquires a lease that renews itself, waiting for as long as it takes.
+    ///
+    /// ```no_run
+    /// # async fn example(locks: fencegate::Locks) -> Result<(), fencegate::GrantError> {
+    /// let lease = locks.acquire("invoices:2026-11", std::time::Duration::from_secs(10)).await?;
+    /// println!("holding {}", lease.token());
+    /// lease.release().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`GrantError::Name`] for a name that cannot be, [`GrantError::Lock`] and [`GrantError::Store`] when one
+    /// of the two cannot be asked, [`GrantError::Regressed`] and [`GrantError::OtherHistory`] when the lock
+    /// service's numbers cannot be trusted.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the queue, or gives the lock back.
+    pub async fn acquire<N>(&self, name: N, ttl: Duration) -> Result<Lease, GrantError>
+    where
+        N: TryInto<FenceName>,
+        N::Error: Into<NameError>,
+    {
+        let wait = Duration::from_secs(365 * 24 * 3600);
+        self.acquire_with(
+            name,
+            Options {
+                ttl,
+                wait,
+                ..Options::default()
+            },
+        )
+        .await
+    }
+
+    /// Acquires a lease that renews itself, if nobody holds the fence now.
+    ///
+    /// # Errors
+    /// As [`Locks::acquire`]; [`LockError::Busy`] if somebody does.
+    ///
+    /// # Cancel safety
+    /// As [`Locks::acquire`].
+    pub async fn try_acquire<N>(&self, name: N, ttl: Duration) -> Result<Lease, GrantError>
+    where
+        N: TryInto<FenceName>,
+        N::Error: Into<NameError>,
+    {
+        self.acquire_with(
+            name,
+            Options {
+                ttl,
+                ..Options::default()
+            },
+        )
+        .await
+    }
+
+    /// Acquires a lease that renews itself.
+    ///
+    /// # Errors
+    /// As [`Locks::acquire`]; [`LockError::Busy`] when the wait ran out.
+    ///
+    /// # Cancel safety
+    /// As [`Locks::acquire`].
+    pub async fn acquire_with<N>(&self, name: N, options: Options) -> Result<Lease, GrantError>
+    where
+        N: TryInto<FenceName>,
+        N::Error: Into<NameError>,
+    {
+        let name = name.try_into().map_err(Into::into)?;
+        Ok(Lease::start(self.clone(), self.grant(&name, options).await?))
+    }
+
+    /// Grants a fence without renewing it.
+    ///
+    /// # Errors
+    /// As [`Locks::acquire`]; [`LockError::Busy`] when the wait ran out.
+    ///
+    /// # Cancel safety
+    /// As [`Locks::acquire`].
+    pub async fn grant(&self, name: &FenceName, options: Options) -> Result<Grant, GrantError> {
+        if !TTL.contains(&options.ttl) {
+            return Err(GrantError::Ttl(options.ttl));
+        }
+        if options.label.len() > LONGEST_LABEL || options.label.chars().any(char::is_control) {
+            return Err(GrantError::Label);
+        }
+        let before = self.store.epoch().await?;
+        let fence = self.store.fence(name).await?;
+        let floor = fence
+            .filter(|fence| fence.mark.epoch == before.epoch)
+            .map(|fence| fence.mark.sequence.get());
+        let chosen = options.holder.is_some();
+        let request = Request {
+            name: name.clone(),
+            holder: options.holder.unwrap_or_else(Holder::random),
+            label: options.label,
+            ttl: options.ttl,
+            wait: options.wait,
+            floor: floor.unwrap_or(0),
+        };
+        let held = self.service.acquire(&request).await?;
+        let claim = held.claim.clone();
+        let mut unsealed = Unsealed {
+            service: &self.service,
+            claim: &claim,
+            give_back: !chosen,
+        };
+        let sealed = async {
+            self.check_history(before.clone(), &held.identity).await?;
+            self.seal(before, held).await
+        };
+        let sealed = sealed.await;
+        unsealed.give_back = sealed.is_err();
+        sealed
+    }
+
+    /// Refuses sequences of another history than the one that the epoch is bound to.
+    async fn check_history(&self, before: EpochState, found: &Identity) -> Result<(), GrantError> {
+        let bound = match before.bound {
+            Some(bound) => bound,
+            None => {
+                let now = self.store.bind(found).await?;
+                now.bound
+                    .ok_or_else(|| StoreError::Corrupt("an epoch that cannot be bound".into()))?
+            }
+        };
+        if bound == *found {
+            return Ok(());
+        }
+        let (bound, found) = (Box::new(bound), Box::new(found.clone()));
+        Err(GrantError::OtherHistory {
+            epoch: before.epoch.get(),
+            bound,
+            found,
+        })
+    }
+
+    async fn seal(&self, before: EpochState, held: Held) -> Result<Grant, GrantError> {
+        let Claim {
+            name,
+            sequence,
+            holder,
+        } = held.claim;
+        let token = Token {
+            epoch: before.epoch,
+            sequence,
+            holder,
+        };
+        match self.store.seal(&name, &token.mark()).await? {
+            SealOutcome::Sealed if held.term.deadline.has_passed() => Err(LockError::Lost.into()),
+            SealOutcome::Sealed => Ok(Grant {
+                name,
+                token,
+                term: held.term,
+            }),
+            SealOutcome::EpochChanged(_) => Err(GrantError::EpochChanged),
+            SealOutcome::NotHigher(mark) => Err(GrantError::Regressed {
+                fence: name,
+                granted: token.to_string(),
+                mark: mark.to_string(),
+            }),
+        }
+    }
+
+    /// Makes a grant last another TTL, counted from now.
+    ///
+    /// # Errors
+    /// [`LockError::Lost`] when it is over. It is never taken back: acquire again.
+    ///
+    /// # Cancel safety
+    /// The renewal may or may not happen.
+    pub async fn renew(&self, name: &FenceName, token: &Token) -> Result<Term, GrantError> {
+        Ok(self.service.renew(&claim(name, token)).await?)
+    }
+
+    /// Ends a grant: first its token is dead for the store, then the lock is free for others. Nothing happens
+    /// where either has happened before.
+    ///
+    /// # Errors
+    /// When the store or the lock service cannot be asked. Release again: until then the lock may last
+    /// for as long as its TTL.
+    ///
+    /// # Cancel safety
+    /// The release may or may not happen, or half of it; release again.
+    pub async fn release(&self, name: &FenceName, token: &Token) -> Result<(), GrantError> {
+        self.store.retire(name, &token.mark()).await?;
+        Ok(self.service.release(&claim(name, token)).await?)
+    }
+}
+
+fn claim(name: &FenceName, token: &Token) -> Claim {
+    Claim {
+        name: name.clone(),
+        sequence: token.sequence,
+        holder: token.holder.clone(),
+    }
+}
+
+/// Gives a lock that did not become a grant back, in the background. When the caller went away meanwhile, only
+/// if nobody but this call knows the holder: whoever chose it comes back for this very lock.
+struct Unsealed<'a> {
+    service: &'a Arc<dyn LockService>,
+    claim: &'a Claim,
+    give_back: bool,
+}
+
+impl Drop for Unsealed<'_> {
+    fn drop(&mut self) {
+        let (true, Ok(runtime)) = (self.give_back, tokio::runtime::Handle::try_current()) else {
+            return;
+        };
+        let (service, claim) = (self.service.clone(), self.claim.clone());
+        runtime.spawn(async move {
+            if let Err(error) = service.release(&claim).await {
+                tracing::warn!(fence = %claim.name, %error, "a lock that was not sealed stays until it expires");
+            }
+        });
+    }
+}
+
+/// Why there is no lease.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GrantError {
+    /// The name cannot be a fence's.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// The time to live cannot be asked for.
+    #[error("a time to live is from 100ms to 24h, not {}", humantime::format_duration(*.0))]
+    Ttl(Duration),
+    /// The label is too long, or has control characters.
+    #[error("a label has at most {LONGEST_LABEL} bytes and no control characters")]
+    Label,
+    /// The lock service said no, or nothing.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The store said no, or nothing.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The epoch was raised while the lock was being acquired.
+    #[error("the epoch was raised while the lock was being acquired: acquire again")]
+    EpochChanged,
+    /// The lock service gave a sequence that is not above the mark: its counter went back.
+    #[error(
+        "the lock service's history went back: it granted {granted} on fence {fence}, whose mark is {mark}. It was \
+         restored from a backup, or wiped. No lease is given until the epoch is raised"
+    )]
+    Regressed {
+        /// The fence.
+        fence: FenceName,
+        /// The number that was granted, as epoch-sequence.
+        granted: String,
+        /// The mark that stands above it, as epoch-sequence.
+        mark: String,
+    },
+    /// The epoch is bound to another lock service.
+    #[error(
+        "epoch {epoch} belongs to the lock service {bound}, and this one is {found}: numbers of the two cannot be \
+         compared. Point --locks at the former, or raise the epoch"
+    )]
+    OtherHistory {
+        /// The epoch.
+        epoch: i64,
+        /// The lock service that the epoch is bound to.
+        bound: Box<Identity>,
+        /// The lock service that was asked.
+        found: Box<Identity>,
+    },
+}
+
+impl GrantError {
+    /// Whether the same call may succeed later without any change.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Lock(error) => error.is_retryable(),
+            Self::Store(error) => error.is_retryable(),
+            Self::EpochChanged => true,
+            _ => false,
+        }
+    }
+
+    /// Whether the lease is over.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Self::Lock(LockError::Lost))
+    }
+}
+
+impl From<DatabaseError> for GrantError {
+    fn from(error: DatabaseError) -> Self {
+        Self::Store(error.into())
+    }
+}

@@ -1,0 +1,249 @@
+//! Locks in a Postgres database: a row for each fence, expiry by the database's clock.
+//!
+//! The time is looked at in a statement after the one that locks the row. In one statement, an update that had
+//! waited for the row would go by the time at which it began to wait, and renew a lock that has expired.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::{PgConnection, PgPool, Row, postgres::types::PgInterval};
+
+use super::{
+    Claim, Held, HolderState, Identity, Kind, LockError, LockService, LockState, Request, Term,
+    wait::{Backoff, Undo},
+};
+use crate::{
+    clock::Moment,
+    database::{DatabaseError, postgres as database},
+    name::FenceName,
+    token::{HolderHash, Sequence},
+};
+
+/// The lock service in the schema `fencegate` of a Postgres database.
+#[derive(Debug, Clone)]
+pub struct PostgresLocks {
+    pool: PgPool,
+}
+
+/// A fence's row, if its acquisition lives.
+struct Live {
+    sequence: i64,
+    holder: HolderHash,
+    label: String,
+    ttl: Duration,
+    expires_in: Duration,
+}
+
+impl PostgresLocks {
+    /// Locks in this database, which has fencegate's schema.
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool }
+    }
+
+    async fn attempt(&self, request: &Request) -> Result<Held, LockError> {
+        let sent = Moment::now();
+        let mut transaction = database::begin(&self.pool).await?;
+        sqlx::query(
+            "insert into fencegate.lock (name, sequence) values ($1, $2) on conflict (name) do nothing",
+        )
+        .bind(request.name.as_str())
+        .bind(request.floor)
+        .execute(&mut *transaction)
+        .await?;
+        lock_row(&mut transaction, &request.name).await?;
+        let hash = request.holder.hash();
+        let (pool, name) = (self.pool.clone(), request.name.clone());
+        let row =
+            match live(&mut transaction, &request.name).await? {
+                Some(live) if live.holder != hash => {
+                    return Err(LockError::Busy {
+                        expires_in: Some(live.expires_in),
+                    });
+                }
+                Some(_) => sqlx::query(
+                    "update fencegate.lock set ttl = $2, expires_at = clock_timestamp() + $2 where name = $1
+                     returning sequence, (select instance from fencegate.lock_service) as instance",
+                )
+                .bind(request.name.as_str())
+                .bind(interval(request.ttl))
+                .fetch_one(&mut *transaction)
+                .await?,
+                None => {
+                    sqlx::query(
+                        "update fencegate.lock
+                        set sequence = greatest(sequence, $2) + 1, holder = $3, label = $4, ttl = $5,
+                            expires_at = clock_timestamp() + $5
+                      where name = $1
+                     returning sequence, (select instance from fencegate.lock_service) as instance",
+                    )
+                    .bind(request.name.as_str())
+                    .bind(request.floor)
+                    .bind(hash.as_bytes().as_slice())
+                    .bind(&request.label)
+                    .bind(interval(request.ttl))
+                    .fetch_one(&mut *transaction)
+                    .await?
+                }
+            };
+        let undo = Undo::new(async move {
+            if let Err(error) = end(&pool, &name, &hash).await {
+                tracing::warn!(fence = %name, %error, "a lock whose caller went away stays until it expires");
+            }
+        });
+        transaction.commit().await.map_err(DatabaseError::at_commit)?;
+        undo.disarm();
+        let claim = Claim {
+            name: request.name.clone(),
+            sequence: Sequence::new(row.try_get("sequence")?)
+                .ok_or_else(|| unexpected("a sequence below 1"))?,
+            holder: request.holder.clone(),
+        };
+        Ok(Held {
+            claim,
+            term: Term::new(sent, request.ttl),
+            identity: identity(row.try_get("instance")?),
+        })
+    }
+}
+
+#[async_trait]
+impl LockService for PostgresLocks {
+    fn kind(&self) -> Kind {
+        Kind::Postgres
+    }
+
+    async fn identity(&self) -> Result<Identity, LockError> {
+        let row = sqlx::query("select instance from fencegate.lock_service")
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(identity(row.try_get(0)?))
+    }
+
+    async fn acquire(&self, request: &Request) -> Result<Held, LockError> {
+        let mut backoff = Backoff::new(request.wait);
+        loop {
+            match self.attempt(request).await {
+                Err(error) => backoff.pause(error).await?,
+                held => return held,
+            }
+        }
+    }
+
+    async fn renew(&self, claim: &Claim) -> Result<Term, LockError> {
+        let sent = Moment::now();
+        let mut transaction = database::begin(&self.pool).await?;
+        lock_row(&mut transaction, &claim.name).await?;
+        match live(&mut transaction, &claim.name).await? {
+            Some(live) if live.is(claim) => {
+                sqlx::query("update fencegate.lock set expires_at = clock_timestamp() + ttl where name = $1")
+                    .bind(claim.name.as_str())
+                    .execute(&mut *transaction)
+                    .await?;
+                transaction.commit().await.map_err(DatabaseError::at_commit)?;
+                Ok(Term::new(sent, live.ttl))
+            }
+            _ => Err(LockError::Lost),
+        }
+    }
+
+    async fn release(&self, claim: &Claim) -> Result<(), LockError> {
+        end(&self.pool, &claim.name, &claim.holder.hash()).await
+    }
+
+    async fn inspect(&self, name: &FenceName) -> Result<LockState, LockError> {
+        let mut connection = self.pool.acquire().await?;
+        let live = live(&mut connection, name).await?;
+        let holder = live
+            .map(|live| {
+                Ok::<_, LockError>(HolderState {
+                    sequence: Sequence::new(live.sequence).ok_or_else(|| unexpected("a sequence below 1"))?,
+                    label: live.label,
+                    expires_in: live.expires_in,
+                    holder: Some(live.holder),
+                })
+            })
+            .transpose()?;
+        Ok(LockState {
+            holder,
+            waiting: None,
+        })
+    }
+}
+
+impl Live {
+    fn is(&self, claim: &Claim) -> bool {
+        self.sequence == claim.sequence.get() && self.holder == claim.holder.hash()
+    }
+}
+
+/// Ends the acquisition of this holder, which is good for one acquisition only.
+async fn end(pool: &PgPool, name: &FenceName, holder: &HolderHash) -> Result<(), LockError> {
+    let mut transaction = database::begin(pool).await?;
+    sqlx::query(
+        "update fencegate.lock set holder = null, expires_at = null, ttl = null where name = $1 and holder = $2",
+    )
+    .bind(name.as_str())
+    .bind(holder.as_bytes().as_slice())
+    .execute(&mut *transaction)
+    .await?;
+    Ok(transaction.commit().await.map_err(DatabaseError::at_commit)?)
+}
+
+/// Waits for the fence's row, and raises the transaction's durability: a sequence that was handed out must not
+/// be forgotten in a crash.
+async fn lock_row(connection: &mut PgConnection, name: &FenceName) -> Result<(), LockError> {
+    sqlx::query("select fencegate.make_durable() from fencegate.lock where name = $1 for update")
+        .bind(name.as_str())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// The row's acquisition, if it lives by the time at which this statement looks.
+async fn live(connection: &mut PgConnection, name: &FenceName) -> Result<Option<Live>, LockError> {
+    let row = sqlx::query(
+        "select sequence, holder, label, (extract(epoch from ttl) * 1000)::bigint as ttl_ms,
+                (extract(epoch from expires_at - clock_timestamp()) * 1000)::bigint as expires_ms
+           from fencegate.lock
+          where name = $1 and holder is not null and expires_at > clock_timestamp()",
+    )
+    .bind(name.as_str())
+    .fetch_optional(connection)
+    .await?;
+    row.map(|row| {
+        Ok(Live {
+            sequence: row.try_get("sequence")?,
+            holder: row
+                .try_get::<&[u8], _>("holder")?
+                .try_into()
+                .map_err(|_| unexpected("a holder that is not a hash"))?,
+            label: row.try_get("label")?,
+            ttl: Duration::from_millis(row.try_get::<i64, _>("ttl_ms")?.unsigned_abs()),
+            expires_in: Duration::from_millis(row.try_get::<i64, _>("expires_ms")?.max(0).unsigned_abs()),
+        })
+    })
+    .transpose()
+}
+
+fn identity(instance: uuid::Uuid) -> Identity {
+    Identity {
+        kind: Kind::Postgres,
+        cluster: String::new(),
+        instance,
+    }
+}
+
+fn interval(duration: Duration) -> PgInterval {
+    PgInterval {
+        months: 0,
+        days: 0,
+        microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX),
+    }
+}
+
+fn unexpected(detail: &str) -> LockError {
+    LockError::Unexpected {
+        service: "postgres".into(),
+        detail: detail.into(),
+    }
+}

@@ -1,0 +1,261 @@
+//! Locks in an SQLite file: for the processes of one machine.
+//!
+//! Expiry is on the clock of the machine's boot, which does not jump and counts suspend; a lock of an earlier
+//! boot is over, like the process that held it.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use sqlx::{Row, SqliteConnection};
+use uuid::Uuid;
+
+use super::{
+    Claim, Held, HolderState, Identity, Kind, LockError, LockService, LockState, Request, Term,
+    wait::{Backoff, Undo},
+};
+use crate::{
+    clock::{self, Moment},
+    database::{DatabaseError, sqlite::SqliteFile},
+    name::FenceName,
+    token::{HolderHash, Sequence},
+};
+
+/// The lock service in an SQLite file.
+#[derive(Debug, Clone)]
+pub struct SqliteLocks {
+    file: SqliteFile,
+}
+
+/// A fence's row, if its acquisition lives.
+struct Live {
+    sequence: i64,
+    holder: HolderHash,
+    label: String,
+    ttl: Duration,
+    expires_in: Duration,
+}
+
+impl SqliteLocks {
+    /// Locks in this file.
+    pub fn new(file: SqliteFile) -> Self {
+        Self { file }
+    }
+
+    async fn attempt(&self, request: &Request) -> Result<Held, LockError> {
+        let mut transaction = self.file.begin().await?;
+        let sent = Moment::now();
+        let hash = request.holder.hash();
+        let (file, name) = (self.file.clone(), request.name.clone());
+        let sequence = match live(&mut transaction, &request.name).await? {
+            Some(live) if live.holder != hash => {
+                return Err(LockError::Busy {
+                    expires_in: Some(live.expires_in),
+                });
+            }
+            Some(mine) => {
+                extend(&mut transaction, &request.name, request.ttl).await?;
+                mine.sequence
+            }
+            None => {
+                let (boot, now) = clock::boot();
+                sqlx::query(
+                    "insert into lock (name, sequence, holder, label, ttl_ms, expires_at, boot)
+                     values ($1, $2 + 1, $3, $4, $5, $6, $7)
+                     on conflict (name) do update set sequence = max(sequence, $2) + 1, holder = excluded.holder,
+                        label = excluded.label, ttl_ms = excluded.ttl_ms, expires_at = excluded.expires_at,
+                        boot = excluded.boot
+                     returning sequence",
+                )
+                .bind(request.name.as_str())
+                .bind(request.floor)
+                .bind(hash.as_bytes().as_slice())
+                .bind(&request.label)
+                .bind(ms(request.ttl))
+                .bind(ms(now + request.ttl))
+                .bind(boot)
+                .fetch_one(&mut *transaction)
+                .await?
+                .try_get(0)?
+            }
+        };
+        let identity = identity(&mut transaction).await?;
+        let undo = Undo::new(async move {
+            if let Err(error) = end(&file, &name, &hash).await {
+                tracing::warn!(fence = %name, %error, "a lock whose caller went away stays until it expires");
+            }
+        });
+        transaction.commit().await?;
+        undo.disarm();
+        let claim = Claim {
+            name: request.name.clone(),
+            sequence: Sequence::new(sequence).ok_or_else(|| unexpected("a sequence that is used up"))?,
+            holder: request.holder.clone(),
+        };
+        Ok(Held {
+            claim,
+            term: Term::new(sent, request.ttl),
+            identity,
+        })
+    }
+}
+
+#[async_trait]
+impl LockService for SqliteLocks {
+    fn kind(&self) -> Kind {
+        Kind::Sqlite
+    }
+
+    async fn identity(&self) -> Result<Identity, LockError> {
+        let mut transaction = self.file.begin().await?;
+        let identity = identity(&mut transaction).await?;
+        transaction.commit().await?;
+        Ok(identity)
+    }
+
+    async fn acquire(&self, request: &Request) -> Result<Held, LockError> {
+        let mut backoff = Backoff::new(request.wait);
+        loop {
+            match self.attempt(request).await {
+                Err(error) => backoff.pause(error).await?,
+                held => return held,
+            }
+        }
+    }
+
+    async fn renew(&self, claim: &Claim) -> Result<Term, LockError> {
+        let mut transaction = self.file.begin().await?;
+        let sent = Moment::now();
+        match live(&mut transaction, &claim.name).await? {
+            Some(live) if live.is(claim) => {
+                extend(&mut transaction, &claim.name, live.ttl).await?;
+                transaction.commit().await?;
+                Ok(Term::new(sent, live.ttl))
+            }
+            _ => Err(LockError::Lost),
+        }
+    }
+
+    async fn release(&self, claim: &Claim) -> Result<(), LockError> {
+        end(&self.file, &claim.name, &claim.holder.hash()).await
+    }
+
+    async fn inspect(&self, name: &FenceName) -> Result<LockState, LockError> {
+        let mut connection = self.file.pool().acquire().await?;
+        let live = live(&mut connection, name).await?;
+        let holder = live
+            .map(|live| {
+                Ok::<_, LockError>(HolderState {
+                    sequence: Sequence::new(live.sequence).ok_or_else(|| unexpected("a sequence below 1"))?,
+                    label: live.label,
+                    expires_in: live.expires_in,
+                    holder: Some(live.holder),
+                })
+            })
+            .transpose()?;
+        Ok(LockState {
+            holder,
+            waiting: None,
+        })
+    }
+}
+
+impl Live {
+    fn is(&self, claim: &Claim) -> bool {
+        self.sequence == claim.sequence.get() && self.holder == claim.holder.hash()
+    }
+}
+
+async fn live(connection: &mut SqliteConnection, name: &FenceName) -> Result<Option<Live>, LockError> {
+    let (boot, now) = clock::boot();
+    let row = sqlx::query(
+        "select sequence, holder, label, ttl_ms, expires_at from lock
+          where name = $1 and holder is not null and boot = $2 and expires_at > $3",
+    )
+    .bind(name.as_str())
+    .bind(boot)
+    .bind(ms(now))
+    .fetch_optional(connection)
+    .await?;
+    row.map(|row| {
+        let expires_at: i64 = row.try_get("expires_at")?;
+        let holder: Vec<u8> = row.try_get("holder")?;
+        Ok(Live {
+            sequence: row.try_get("sequence")?,
+            holder: holder
+                .as_slice()
+                .try_into()
+                .map_err(|_| unexpected("a holder that is not a hash"))?,
+            label: row.try_get("label")?,
+            ttl: Duration::from_millis(row.try_get::<i64, _>("ttl_ms")?.unsigned_abs()),
+            expires_in: Duration::from_millis(expires_at.saturating_sub(ms(now)).unsigned_abs()),
+        })
+    })
+    .transpose()
+}
+
+/// Ends the acquisition of this holder, which is good for one acquisition only.
+async fn end(file: &SqliteFile, name: &FenceName, holder: &HolderHash) -> Result<(), LockError> {
+    let mut transaction = file.begin().await?;
+    sqlx::query("update lock set holder = null, expires_at = 0 where name = $1 and holder = $2")
+        .bind(name.as_str())
+        .bind(holder.as_bytes().as_slice())
+        .execute(&mut *transaction)
+        .await?;
+    Ok(transaction.commit().await?)
+}
+
+async fn extend(connection: &mut SqliteConnection, name: &FenceName, ttl: Duration) -> Result<(), LockError> {
+    let (_, now) = clock::boot();
+    sqlx::query("update lock set ttl_ms = $1, expires_at = $2 where name = $3")
+        .bind(ms(ttl))
+        .bind(ms(now + ttl))
+        .bind(name.as_str())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn identity(connection: &mut SqliteConnection) -> Result<Identity, LockError> {
+    let instance: String = sqlx::query(
+        "insert into lock_service (only, instance) values (1, $1)
+         on conflict (only) do update set only = excluded.only returning instance",
+    )
+    .bind(Uuid::new_v4().to_string())
+    .fetch_one(connection)
+    .await?
+    .try_get(0)?;
+    let instance = instance
+        .parse()
+        .map_err(|_| unexpected("an identity that is not a UUID"))?;
+    Ok(Identity {
+        kind: Kind::Sqlite,
+        cluster: String::new(),
+        instance,
+    })
+}
+
+fn ms(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn unexpected(detail: &str) -> LockError {
+    LockError::Unexpected {
+        service: "sqlite".into(),
+        detail: detail.into(),
+    }
+}
+
+impl From<DatabaseError> for LockError {
+    fn from(error: DatabaseError) -> Self {
+        Self::Unavailable {
+            service: "in the database".into(),
+            detail: error.to_string(),
+        }
+    }
+}
+
+impl From<sqlx::Error> for LockError {
+    fn from(error: sqlx::Error) -> Self {
+        DatabaseError::from(error).into()
+    }
+}

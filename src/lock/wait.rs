@@ -1,0 +1,66 @@
+//! Waiting for a lock where the service has no queue: ask, pause a random while, ask again.
+
+use std::time::Duration;
+
+use super::LockError;
+use crate::clock::Moment;
+
+/// The shortest and the longest pause between two tries.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
+
+/// Pauses between tries, until the wait has run out.
+pub(super) struct Backoff {
+    give_up: Moment,
+    pause: Duration,
+}
+
+impl Backoff {
+    /// Tries for as long as `wait`.
+    pub(super) fn new(wait: Duration) -> Self {
+        Self {
+            give_up: Moment::now() + wait,
+            pause: PAUSES.0,
+        }
+    }
+
+    /// Pauses after an attempt that found the lock busy; gives the error back if there is no time left.
+    ///
+    /// The pause is between a half and the whole of one that doubles, so that waiters do not come back together.
+    pub(super) async fn pause(&mut self, error: LockError) -> Result<(), LockError> {
+        let left = self.give_up.remaining();
+        if left.is_zero() || !matches!(error, LockError::Busy { .. }) {
+            return Err(error);
+        }
+        tokio::time::sleep(self.pause.mul_f64(0.5 + random_share() / 2.0).min(left)).await;
+        self.pause = (self.pause * 2).min(PAUSES.1);
+        Ok(())
+    }
+}
+
+fn random_share() -> f64 {
+    let mut random = [0; 4];
+    getrandom::fill(&mut random).expect("the operating system gives random numbers");
+    f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX)
+}
+
+/// Starts a future in the background when it is dropped, unless it was disarmed: takes back what an attempt may
+/// have done whose caller went away, or whose outcome is unknown.
+pub(super) struct Undo<F: Future<Output = ()> + Send + 'static>(Option<F>);
+
+impl<F: Future<Output = ()> + Send + 'static> Undo<F> {
+    pub(super) fn new(undo: F) -> Self {
+        Self(Some(undo))
+    }
+
+    pub(super) fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl<F: Future<Output = ()> + Send + 'static> Drop for Undo<F> {
+    fn drop(&mut self) {
+        if let (Some(undo), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(undo);
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! Stores: where marks and records are kept, side by side, so that one transaction sees both.
+
+#[cfg(feature = "postgres")]
+pub mod postgres;
+#[cfg(feature = "sqlite")]
+pub mod sqlite;
+
+use std::fmt;
+
+use async_trait::async_trait;
+use time::OffsetDateTime;
+
+use crate::{
+    database::DatabaseError,
+    guard::{GuardError, Refusal},
+    lock::Identity,
+    name::{FenceName, RecordKey},
+    rule::Reason,
+    token::{Epoch, Mark},
+};
+
+/// The epoch, and the history of sequences that it is bound to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EpochState {
+    /// The number.
+    pub epoch: Epoch,
+    /// The lock service that grants in it; `None` until the first one has.
+    pub bound: Option<Identity>,
+}
+
+/// A fence and its mark.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FenceState {
+    /// The fence.
+    pub name: FenceName,
+    /// The newest token that it was shown.
+    pub mark: Mark,
+    /// When it was.
+    pub sealed_at: OffsetDateTime,
+}
+
+/// What came of a seal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SealOutcome {
+    /// The mark is the token, and every transaction under an older one has ended.
+    Sealed,
+    /// The mark is at or above the token already.
+    NotHigher(Mark),
+    /// The epoch is no longer the token's.
+    EpochChanged(Epoch),
+}
+
+/// A number that differs for every state that a record was ever in, and rises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version(pub i64);
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A stored value: any bytes, with what they are.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Value {
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// Their media type.
+    pub content_type: String,
+}
+
+/// Values may be secret, and are long.
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Value({} bytes of {})", self.bytes.len(), self.content_type)
+    }
+}
+
+/// A record as it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// What it holds.
+    pub value: Value,
+    /// Which state this is.
+    pub version: Version,
+    /// When it was written.
+    pub updated_at: OffsetDateTime,
+}
+
+/// What is to be done to a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Store this value.
+    Put(Value),
+    /// Remove the record, if it is there. The fence's mark stays.
+    Delete,
+}
+
+/// What must be true of the record for the change to happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// Nothing.
+    Always,
+    /// It does not exist.
+    Absent,
+    /// It exists.
+    Present,
+    /// It exists in this very version.
+    Version(Version),
+}
+
+impl Condition {
+    /// Whether a record in this version, or none, meets it.
+    pub fn holds(self, version: Option<Version>) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Absent => version.is_none(),
+            Self::Present => version.is_some(),
+            Self::Version(wanted) => version == Some(wanted),
+        }
+    }
+}
+
+/// One fenced write.
+#[derive(Debug, Clone)]
+pub struct Write {
+    /// The fence that guards the record.
+    pub fence: FenceName,
+    /// The token that the writer shows.
+    pub token: Mark,
+    /// The record.
+    pub key: RecordKey,
+    /// What is to be done to it.
+    pub change: Change,
+    /// Under which condition.
+    pub condition: Condition,
+}
+
+/// A write that happened, and is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// The record's version after it; `None` where a delete left nothing.
+    pub version: Option<Version>,
+    /// Whether there was a record before.
+    pub existed: bool,
+}
+
+/// What a store can answer instead.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The guard refused the token. Nothing was changed.
+    #[error(transparent)]
+    Refused(Box<Refusal>),
+    /// The record is not as the condition wants it. Nothing was changed.
+    #[error("the record is {}, which the condition does not allow: read it again", match current {
+        Some(version) => format!("in version {version}"),
+        None => "absent".into(),
+    })]
+    Condition {
+        /// The version that it is in; `None` if there is no record.
+        current: Option<Version>,
+    },
+    /// The database had something to say.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    /// A row that cannot be: somebody else wrote to the tables.
+    #[error("the store holds something unexpected: {0}")]
+    Corrupt(String),
+}
+
+impl StoreError {
+    /// Whether the guard refused the token because a newer one is known.
+    pub fn is_stale(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.reason == Reason::Stale)
+    }
+
+    /// Whether the same call may succeed later without any change.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Database(error) if error.is_retryable())
+    }
+}
+
+impl From<GuardError> for StoreError {
+    fn from(error: GuardError) -> Self {
+        match error {
+            GuardError::Refused(refusal) => Self::Refused(refusal),
+            GuardError::Database(error) => Self::Database(error),
+            GuardError::Corrupt(what) => Self::Corrupt(what),
+        }
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error.into())
+    }
+}
+
+/// Keeps marks and records.
+#[async_trait]
+pub trait Store: fmt::Debug + Send + Sync {
+    /// `postgres` or `sqlite`, and where, without credentials.
+    fn describe(&self) -> String;
+
+    /// Brings the schema up to this version.
+    async fn migrate(&self) -> Result<(), StoreError>;
+
+    /// Whether the store answers and has its schema.
+    async fn check(&self) -> Result<(), StoreError>;
+
+    /// The epoch.
+    async fn epoch(&self) -> Result<EpochState, StoreError>;
+
+    /// Binds the epoch to a lock service if it is not bound yet, and answers with what it is bound to then.
+    async fn bind(&self, identity: &Identity) -> Result<EpochState, StoreError>;
+
+    /// A fence's mark; `None` if it was never sealed.
+    async fn fence(&self, name: &FenceName) -> Result<Option<FenceState>, StoreError>;
+
+    /// Up to `limit` fences whose names begin with `prefix`, in byte order, after the name `after`.
+    async fn fences(&self, prefix: &str, after: &str, limit: u32) -> Result<Vec<FenceState>, StoreError>;
+
+    /// Raises a fence's mark to a token that was just granted, once every transaction under an older one has
+    /// ended. In a transaction of its own. Sealing the mark itself again changes nothing.
+    ///
+    /// # Cancel safety
+    /// The seal may or may not happen.
+    async fn seal(&self, name: &FenceName, token: &Mark) -> Result<SealOutcome, StoreError>;
+
+    /// Kills a token without a successor, once every transaction under it has ended. Answers whether it was
+    /// the mark.
+    ///
+    /// # Cancel safety
+    /// It may or may not happen.
+    async fn retire(&self, name: &FenceName, token: &Mark) -> Result<bool, StoreError>;
+
+    /// A record as it stands.
+    async fn read(&self, fence: &FenceName, key: &RecordKey) -> Result<Option<Record>, StoreError>;
+
+    /// Changes a record under the guard.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] by the guard, [`StoreError::Condition`] by the condition, and
+    /// [`DatabaseError::OutcomeUnknown`] when the answer to the commit was lost.
+    ///
+    /// # Cancel safety
+    /// The write may or may not happen.
+    async fn write(&self, write: &Write) -> Result<Written, StoreError>;
+}

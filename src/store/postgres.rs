@@ -1,0 +1,310 @@
+//! The store in Postgres.
+
+use std::{fmt, time::Duration};
+
+use async_trait::async_trait;
+use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
+
+use super::{
+    Change, Condition, EpochState, FenceState, Record, SealOutcome, Store, StoreError, Value, Version, Write,
+    Written,
+};
+use crate::{
+    database::{DatabaseError, postgres as database},
+    guard::{postgres as guard, read_mark},
+    lock::Identity,
+    name::{FenceName, RecordKey},
+    token::{Epoch, Mark},
+};
+
+/// How long a seal waits for the transactions of older holders before it ends their sessions.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// Marks and records in the schema `fencegate` of a Postgres database.
+pub struct PostgresStore {
+    pool: PgPool,
+    grace: Duration,
+}
+
+impl PostgresStore {
+    /// A store on this pool. Nothing is asked of the database yet.
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool, grace: GRACE }
+    }
+
+    /// The pool.
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.describe())
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    fn describe(&self) -> String {
+        let options = self.pool.connect_options();
+        let database = options.get_database().unwrap_or("the default database");
+        format!(
+            "postgres {database} at {}:{}",
+            options.get_host(),
+            options.get_port()
+        )
+    }
+
+    async fn migrate(&self) -> Result<(), StoreError> {
+        Ok(database::migrate(&self.pool).await?)
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        Ok(database::check_migrated(&self.pool).await?)
+    }
+
+    async fn epoch(&self) -> Result<EpochState, StoreError> {
+        let row = sqlx::query("select number, lock_kind, lock_cluster, lock_instance from fencegate.epoch")
+            .fetch_one(&self.pool)
+            .await?;
+        epoch_of(&row)
+    }
+
+    async fn bind(&self, identity: &Identity) -> Result<EpochState, StoreError> {
+        let mut transaction = database::begin(&self.pool).await?;
+        make_durable(&mut transaction).await?;
+        sqlx::query(
+            "update fencegate.epoch
+                set lock_kind = $1, lock_cluster = $2, lock_instance = $3, bound_at = clock_timestamp()
+              where lock_kind is null",
+        )
+        .bind(identity.kind.as_str())
+        .bind(&identity.cluster)
+        .bind(identity.instance)
+        .execute(&mut *transaction)
+        .await?;
+        let row = sqlx::query("select number, lock_kind, lock_cluster, lock_instance from fencegate.epoch")
+            .fetch_one(&mut *transaction)
+            .await?;
+        transaction.commit().await.map_err(DatabaseError::at_commit)?;
+        epoch_of(&row)
+    }
+
+    async fn fence(&self, name: &FenceName) -> Result<Option<FenceState>, StoreError> {
+        let row = sqlx::query(
+            "select name, epoch, sequence, holder, sealed_at from fencegate.fence where name = $1",
+        )
+        .bind(name.as_str())
+        .fetch_optional(&self.pool)
+        .await?;
+        row.map(|row| fence_of(&row)).transpose()
+    }
+
+    async fn fences(&self, prefix: &str, after: &str, limit: u32) -> Result<Vec<FenceState>, StoreError> {
+        let rows = sqlx::query(
+            "select name, epoch, sequence, holder, sealed_at from fencegate.fence
+              where name >= $1 and starts_with(name, $1) and name > $2
+              order by name limit $3",
+        )
+        .bind(prefix)
+        .bind(after)
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(fence_of).collect()
+    }
+
+    async fn seal(&self, name: &FenceName, token: &Mark) -> Result<SealOutcome, StoreError> {
+        let mut transaction = database::begin(&self.pool).await?;
+        let row = sqlx::query(
+            "select s.sealed, s.current_epoch, s.mark_epoch as epoch, s.mark_sequence as sequence, f.holder
+               from fencegate.seal($1, $2, $3, $4, $5) s left join fencegate.fence f on f.name = $1",
+        )
+        .bind(name.as_str())
+        .bind(token.epoch.get())
+        .bind(token.sequence.get())
+        .bind(token.holder.as_bytes().as_slice())
+        .bind(self.grace)
+        .fetch_one(&mut *transaction)
+        .await?;
+        transaction.commit().await.map_err(DatabaseError::at_commit)?;
+        let current = row.try_get("current_epoch")?;
+        if row.try_get("sealed")? {
+            Ok(SealOutcome::Sealed)
+        } else if current != token.epoch.get() {
+            let current = Epoch::new(current);
+            Ok(SealOutcome::EpochChanged(
+                current.ok_or_else(|| StoreError::Corrupt("the epoch".into()))?,
+            ))
+        } else {
+            Ok(SealOutcome::NotHigher(guard::mark_of(&row)?))
+        }
+    }
+
+    async fn retire(&self, name: &FenceName, token: &Mark) -> Result<bool, StoreError> {
+        let mut transaction = database::begin(&self.pool).await?;
+        let retired = sqlx::query("select fencegate.retire($1, $2, $3, $4, $5)")
+            .bind(name.as_str())
+            .bind(token.epoch.get())
+            .bind(token.sequence.get())
+            .bind(token.holder.as_bytes().as_slice())
+            .bind(self.grace)
+            .fetch_one(&mut *transaction)
+            .await?
+            .try_get(0)?;
+        transaction.commit().await.map_err(DatabaseError::at_commit)?;
+        Ok(retired)
+    }
+
+    async fn read(&self, fence: &FenceName, key: &RecordKey) -> Result<Option<Record>, StoreError> {
+        let row = sqlx::query(
+            "select value, content_type, version, updated_at from fencegate.record where fence = $1 and key = $2",
+        )
+        .bind(fence.as_str())
+        .bind(key.as_str())
+        .fetch_optional(&self.pool)
+        .await?;
+        row.map(|row| {
+            Ok(Record {
+                value: Value {
+                    bytes: row.try_get("value")?,
+                    content_type: row.try_get("content_type")?,
+                },
+                version: Version(row.try_get("version")?),
+                updated_at: row.try_get("updated_at")?,
+            })
+        })
+        .transpose()
+    }
+
+    async fn write(&self, write: &Write) -> Result<Written, StoreError> {
+        let mut transaction = database::begin(&self.pool).await?;
+        guard::enter(&mut transaction, &write.fence, &write.token).await?;
+        let written = match &write.change {
+            Change::Put(value) => put(&mut transaction, write, value).await?,
+            Change::Delete => delete(&mut transaction, write).await?,
+        };
+        transaction.commit().await.map_err(DatabaseError::at_commit)?;
+        Ok(written)
+    }
+}
+
+async fn make_durable(connection: &mut PgConnection) -> Result<(), StoreError> {
+    sqlx::query("select fencegate.make_durable()")
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// One statement for each condition, so that the row is looked at and changed in one.
+async fn put(connection: &mut PgConnection, write: &Write, value: &Value) -> Result<Written, StoreError> {
+    const INSERT: &str = "insert into fencegate.record as r
+            (fence, key, value, content_type, version, epoch, sequence)
+        values ($1, $2, $3, $4, nextval('fencegate.record_version'), $5, $6)";
+    const UPDATE: &str = "set value = $3, content_type = $4, version = nextval('fencegate.record_version'),
+            epoch = $5, sequence = $6, updated_at = clock_timestamp()";
+    let (sql, existed) = match write.condition {
+        Condition::Always => (
+            format!(
+                "{INSERT} on conflict (fence, key) do update {UPDATE} returning version, xmax <> 0 as existed"
+            ),
+            None,
+        ),
+        Condition::Absent => (
+            format!("{INSERT} on conflict (fence, key) do nothing returning version, false as existed"),
+            None,
+        ),
+        Condition::Present => (
+            format!(
+                "update fencegate.record {UPDATE} where fence = $1 and key = $2 returning version, true as existed"
+            ),
+            None,
+        ),
+        Condition::Version(version) => (
+            format!(
+                "update fencegate.record {UPDATE} where fence = $1 and key = $2 and version = $7
+                 returning version, true as existed"
+            ),
+            Some(version),
+        ),
+    };
+    let mut query = sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(write.fence.as_str())
+        .bind(write.key.as_str())
+        .bind(&value.bytes)
+        .bind(&value.content_type)
+        .bind(write.token.epoch.get())
+        .bind(write.token.sequence.get());
+    if let Some(version) = existed {
+        query = query.bind(version.0);
+    }
+    match query.fetch_optional(&mut *connection).await? {
+        Some(row) => Ok(Written {
+            version: Some(Version(row.try_get("version")?)),
+            existed: row.try_get("existed")?,
+        }),
+        None => Err(StoreError::Condition {
+            current: version(connection, write).await?,
+        }),
+    }
+}
+
+async fn delete(connection: &mut PgConnection, write: &Write) -> Result<Written, StoreError> {
+    let current = version(connection, write).await?;
+    if !write.condition.holds(current) {
+        return Err(StoreError::Condition { current });
+    }
+    sqlx::query("delete from fencegate.record where fence = $1 and key = $2")
+        .bind(write.fence.as_str())
+        .bind(write.key.as_str())
+        .execute(connection)
+        .await?;
+    Ok(Written {
+        version: None,
+        existed: current.is_some(),
+    })
+}
+
+/// The record's version, held still until the transaction ends.
+async fn version(connection: &mut PgConnection, write: &Write) -> Result<Option<Version>, StoreError> {
+    let row = sqlx::query("select version from fencegate.record where fence = $1 and key = $2 for update")
+        .bind(write.fence.as_str())
+        .bind(write.key.as_str())
+        .fetch_optional(connection)
+        .await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?.map(Version))
+}
+
+fn epoch_of(row: &PgRow) -> Result<EpochState, StoreError> {
+    let number: i64 = row.try_get("number")?;
+    let kind: Option<String> = row.try_get("lock_kind")?;
+    let bound = kind
+        .map(|kind| {
+            Ok::<_, StoreError>(Identity {
+                kind: kind
+                    .parse()
+                    .map_err(|()| StoreError::Corrupt(format!("a lock service of kind {kind:?}")))?,
+                cluster: row.try_get("lock_cluster")?,
+                instance: row.try_get("lock_instance")?,
+            })
+        })
+        .transpose()?;
+    let epoch = Epoch::new(number).ok_or_else(|| StoreError::Corrupt(format!("an epoch of {number}")))?;
+    Ok(EpochState { epoch, bound })
+}
+
+fn fence_of(row: &PgRow) -> Result<FenceState, StoreError> {
+    let name: String = row.try_get("name")?;
+    Ok(FenceState {
+        mark: read_mark(
+            row.try_get("epoch")?,
+            row.try_get("sequence")?,
+            row.try_get("holder")?,
+        )?,
+        name: name
+            .parse()
+            .map_err(|_| StoreError::Corrupt(format!("a fence named {name:?}")))?,
+        sealed_at: row.try_get("sealed_at")?,
+    })
+}

@@ -1,0 +1,275 @@
+//! The store in an SQLite file: for one machine, and for trying things out.
+
+use std::{fmt, path::PathBuf};
+
+use async_trait::async_trait;
+use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+use time::OffsetDateTime;
+
+use super::{
+    Change, EpochState, FenceState, Record, SealOutcome, Store, StoreError, Value, Version, Write, Written,
+};
+use crate::{
+    database::sqlite::SqliteFile,
+    guard::sqlite as guard,
+    lock::Identity,
+    name::{FenceName, RecordKey},
+    rule::{self, Verdict},
+    token::{Epoch, HolderHash, Mark},
+};
+
+/// Marks and records in an SQLite file.
+pub struct SqliteStore {
+    file: SqliteFile,
+    path: PathBuf,
+}
+
+impl SqliteStore {
+    /// A store in this file, which is at `path`.
+    pub fn new(file: SqliteFile, path: impl Into<PathBuf>) -> Self {
+        Self {
+            file,
+            path: path.into(),
+        }
+    }
+
+    /// The file.
+    pub fn file(&self) -> &SqliteFile {
+        &self.file
+    }
+}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.describe())
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn describe(&self) -> String {
+        format!("sqlite file {}", self.path.display())
+    }
+
+    async fn migrate(&self) -> Result<(), StoreError> {
+        Ok(()) // Opening the file did.
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        sqlx::query("select number from epoch")
+            .fetch_one(self.file.pool())
+            .await?;
+        Ok(())
+    }
+
+    async fn epoch(&self) -> Result<EpochState, StoreError> {
+        let row = sqlx::query("select number, lock_kind, lock_cluster, lock_instance from epoch")
+            .fetch_one(self.file.pool())
+            .await?;
+        epoch_of(&row)
+    }
+
+    async fn bind(&self, identity: &Identity) -> Result<EpochState, StoreError> {
+        let mut transaction = self.file.begin().await?;
+        sqlx::query(
+            "update epoch set lock_kind = $1, lock_cluster = $2, lock_instance = $3 where lock_kind is null",
+        )
+        .bind(identity.kind.as_str())
+        .bind(&identity.cluster)
+        .bind(identity.instance.to_string())
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        self.epoch().await
+    }
+
+    async fn fence(&self, name: &FenceName) -> Result<Option<FenceState>, StoreError> {
+        let row = sqlx::query("select name, epoch, sequence, holder, sealed_at from fence where name = $1")
+            .bind(name.as_str())
+            .fetch_optional(self.file.pool())
+            .await?;
+        row.map(|row| fence_of(&row)).transpose()
+    }
+
+    async fn fences(&self, prefix: &str, after: &str, limit: u32) -> Result<Vec<FenceState>, StoreError> {
+        let rows = sqlx::query(
+            "select name, epoch, sequence, holder, sealed_at from fence
+              where name >= $1 and substr(name, 1, length($1)) = $1 and name > $2
+              order by name limit $3",
+        )
+        .bind(prefix)
+        .bind(after)
+        .bind(limit)
+        .fetch_all(self.file.pool())
+        .await?;
+        rows.iter().map(fence_of).collect()
+    }
+
+    async fn seal(&self, name: &FenceName, token: &Mark) -> Result<SealOutcome, StoreError> {
+        let mut transaction = self.file.begin().await?;
+        let current: i64 = sqlx::query("select number from epoch")
+            .fetch_one(&mut *transaction)
+            .await?
+            .try_get(0)?;
+        if current != token.epoch.get() {
+            let current = Epoch::new(current);
+            return Ok(SealOutcome::EpochChanged(
+                current.ok_or_else(|| StoreError::Corrupt("the epoch".into()))?,
+            ));
+        }
+        let mark = guard::mark(&mut transaction, name).await?;
+        match (rule::admit(mark.as_ref(), token, true), mark) {
+            (Verdict::Admit, _) => return Ok(SealOutcome::Sealed),
+            (Verdict::Refuse(_), Some(mark)) => return Ok(SealOutcome::NotHigher(mark)),
+            (Verdict::Seal | Verdict::Refuse(_), _) => {}
+        }
+        sqlx::query(
+            "insert into fence (name, epoch, sequence, holder, sealed_at) values ($1, $2, $3, $4, $5)
+             on conflict (name) do update set epoch = excluded.epoch, sequence = excluded.sequence,
+                holder = excluded.holder, sealed_at = excluded.sealed_at",
+        )
+        .bind(name.as_str())
+        .bind(token.epoch.get())
+        .bind(token.sequence.get())
+        .bind(token.holder.as_bytes().as_slice())
+        .bind(now())
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(SealOutcome::Sealed)
+    }
+
+    async fn retire(&self, name: &FenceName, token: &Mark) -> Result<bool, StoreError> {
+        let mut transaction = self.file.begin().await?;
+        let retired = sqlx::query(
+            "update fence set holder = $1 where name = $2 and epoch = $3 and sequence = $4 and holder = $5",
+        )
+        .bind(HolderHash::of_nobody().as_bytes().as_slice())
+        .bind(name.as_str())
+        .bind(token.epoch.get())
+        .bind(token.sequence.get())
+        .bind(token.holder.as_bytes().as_slice())
+        .execute(&mut *transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(retired.rows_affected() == 1)
+    }
+
+    async fn read(&self, fence: &FenceName, key: &RecordKey) -> Result<Option<Record>, StoreError> {
+        let row = sqlx::query(
+            "select value, content_type, version, updated_at from record where fence = $1 and key = $2",
+        )
+        .bind(fence.as_str())
+        .bind(key.as_str())
+        .fetch_optional(self.file.pool())
+        .await?;
+        row.map(|row| {
+            Ok(Record {
+                value: Value {
+                    bytes: row.try_get("value")?,
+                    content_type: row.try_get("content_type")?,
+                },
+                version: Version(row.try_get("version")?),
+                updated_at: moment(row.try_get("updated_at")?)?,
+            })
+        })
+        .transpose()
+    }
+
+    async fn write(&self, write: &Write) -> Result<Written, StoreError> {
+        let mut transaction = self.file.begin().await?;
+        guard::enter(&mut transaction, &write.fence, &write.token).await?;
+        let row = sqlx::query("select version from record where fence = $1 and key = $2")
+            .bind(write.fence.as_str())
+            .bind(write.key.as_str())
+            .fetch_optional(&mut *transaction)
+            .await?;
+        let current = row.map(|row| row.try_get(0)).transpose()?.map(Version);
+        if !write.condition.holds(current) {
+            return Err(StoreError::Condition { current });
+        }
+        let version = match &write.change {
+            Change::Put(value) => Some(put(&mut transaction, write, value).await?),
+            Change::Delete => {
+                sqlx::query("delete from record where fence = $1 and key = $2")
+                    .bind(write.fence.as_str())
+                    .bind(write.key.as_str())
+                    .execute(&mut *transaction)
+                    .await?;
+                None
+            }
+        };
+        transaction.commit().await?;
+        Ok(Written {
+            version,
+            existed: current.is_some(),
+        })
+    }
+}
+
+async fn put(connection: &mut SqliteConnection, write: &Write, value: &Value) -> Result<Version, StoreError> {
+    let version: i64 = sqlx::query("update record_version set last = last + 1 returning last")
+        .fetch_one(&mut *connection)
+        .await?
+        .try_get(0)?;
+    sqlx::query(
+        "insert into record (fence, key, value, content_type, version, epoch, sequence, updated_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)
+         on conflict (fence, key) do update set value = excluded.value, content_type = excluded.content_type,
+            version = excluded.version, epoch = excluded.epoch, sequence = excluded.sequence,
+            updated_at = excluded.updated_at",
+    )
+    .bind(write.fence.as_str())
+    .bind(write.key.as_str())
+    .bind(&value.bytes)
+    .bind(&value.content_type)
+    .bind(version)
+    .bind(write.token.epoch.get())
+    .bind(write.token.sequence.get())
+    .bind(now())
+    .execute(connection)
+    .await?;
+    Ok(Version(version))
+}
+
+/// Milliseconds since 1970: for people, never compared.
+fn now() -> i64 {
+    (OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000) as i64
+}
+
+fn moment(ms: i64) -> Result<OffsetDateTime, StoreError> {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000)
+        .map_err(|_| StoreError::Corrupt(format!("a time of {ms} ms")))
+}
+
+fn epoch_of(row: &SqliteRow) -> Result<EpochState, StoreError> {
+    let number: i64 = row.try_get("number")?;
+    let kind: Option<String> = row.try_get("lock_kind")?;
+    let bound = kind
+        .map(|kind| {
+            let instance: String = row.try_get("lock_instance")?;
+            Ok::<_, StoreError>(Identity {
+                kind: kind
+                    .parse()
+                    .map_err(|()| StoreError::Corrupt(format!("a lock service of kind {kind:?}")))?,
+                cluster: row.try_get("lock_cluster")?,
+                instance: instance
+                    .parse()
+                    .map_err(|_| StoreError::Corrupt("a lock service's number".into()))?,
+            })
+        })
+        .transpose()?;
+    let epoch = Epoch::new(number).ok_or_else(|| StoreError::Corrupt(format!("an epoch of {number}")))?;
+    Ok(EpochState { epoch, bound })
+}
+
+fn fence_of(row: &SqliteRow) -> Result<FenceState, StoreError> {
+    let name: String = row.try_get("name")?;
+    Ok(FenceState {
+        mark: guard::mark_of(row)?,
+        name: name
+            .parse()
+            .map_err(|_| StoreError::Corrupt(format!("a fence named {name:?}")))?,
+        sealed_at: moment(row.try_get("sealed_at")?)?,
+    })
+}
