@@ -222,6 +222,14 @@ pub trait LockService: fmt::Debug + Send + Sync {
 
     /// Who holds the lock, and how many wait.
     async fn inspect(&self, name: &FenceName) -> Result<LockState, LockError>;
+
+    /// Whether `sequence` is the live holder's now, who took the lock directly, not through fencegate; then also
+    /// whose history it belongs to. Locks that fencegate granted are never confirmed: their sequence can be
+    /// seen by anybody. Services whose own clients have no sequence confirm nothing.
+    async fn confirm(&self, name: &FenceName, sequence: Sequence) -> Result<Option<Identity>, LockError> {
+        let _ = (name, sequence);
+        Ok(None)
+    }
 }
 
 /// What a lock service can answer instead.
