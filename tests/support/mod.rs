@@ -1,0 +1,22 @@
+//! What the tests stand on: real servers on free loopback ports, in temporary folders, that end with the
+//! test however it ends.
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "a build with fewer features has fewer tests, and they use less of this"
+)]
+
+pub mod etcd;
+pub mod eventually;
+pub mod http;
+pub mod ports;
+pub mod postgres;
+pub mod process;
+pub mod programs;
+pub mod reaper;
+
+pub use etcd::{Etcd, EtcdCluster};
+pub use eventually::eventually;
+pub use postgres::Postgres;
+pub use process::Process;
+pub use reaper::folder;
