@@ -13,10 +13,16 @@ pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod programs;
+pub mod proxy;
 pub mod reaper;
+pub mod redis;
+pub mod zookeeper;
 
 pub use etcd::{Etcd, EtcdCluster};
 pub use eventually::eventually;
 pub use postgres::Postgres;
 pub use process::Process;
+pub use proxy::Proxy;
 pub use reaper::folder;
+pub use redis::Redis;
+pub use zookeeper::ZooKeeper;

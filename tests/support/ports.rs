@@ -53,7 +53,10 @@ fn candidates() -> std::ops::Range<u16> {
 }
 
 /// Starts a server, and again on other ports if a stranger has taken one in between.
-pub async fn with_free_ports<S>(mut start: impl AsyncFnMut() -> Result<S, NotReady>) -> S {
+pub async fn with_free_ports<S, F>(mut start: impl FnMut() -> F) -> S
+where
+    F: Future<Output = Result<S, NotReady>>,
+{
     let mut attempt = 1;
     loop {
         match start().await {

@@ -45,7 +45,7 @@ impl Builder {
     }
 
     pub async fn start(self) -> Postgres {
-        with_free_ports(async || {
+        with_free_ports(|| async {
             let folder = installation::folder();
             template::copy_to(&folder.path().join("data"));
             Postgres::start_on(folder, self.settings.clone()).await
@@ -149,13 +149,15 @@ impl Postgres {
 
     pub async fn ready(&mut self) -> Result<(), NotReady> {
         let options: sqlx::postgres::PgConnectOptions = self.url().parse().unwrap();
-        let ask = async || {
-            let mut connection = options.connect().await?;
-            connection.execute("select 1").await?;
-            connection.close().await
-        };
         self.process
-            .ready(async || ask().await.map_err(|error: sqlx::Error| error.to_string()))
+            .ready(|| async {
+                let asked = async {
+                    let mut connection = options.connect().await?;
+                    connection.execute("select 1").await?;
+                    connection.close().await
+                };
+                asked.await.map_err(|error: sqlx::Error| error.to_string())
+            })
             .await
     }
 }

@@ -101,7 +101,7 @@ impl Process {
         }
         self.ended = Some(self.child.wait().unwrap());
         let end = Instant::now() + PATIENCE;
-        while descendants.iter().any(|descendant| parent(*descendant).is_some()) && Instant::now() < end {
+        while descendants.iter().any(|descendant| is_alive(*descendant)) && Instant::now() < end {
             std::thread::sleep(PAUSE);
         }
         self.buried();
@@ -128,10 +128,10 @@ impl Process {
 
     /// Returns when `probe`, a real request, succeeds; fails when the process ends, or does not become
     /// ready in time, and shows its log then.
-    pub async fn ready(
-        &mut self,
-        mut probe: impl AsyncFnMut() -> Result<(), String>,
-    ) -> Result<(), NotReady> {
+    pub async fn ready<P>(&mut self, mut probe: impl FnMut() -> P) -> Result<(), NotReady>
+    where
+        P: Future<Output = Result<(), String>>,
+    {
         let end = Instant::now() + PATIENCE;
         let mut answer = Err("it was not asked".into());
         while Instant::now() < end {
@@ -212,6 +212,11 @@ pub fn descendants(id: u32) -> Vec<u32> {
         next += 1;
     }
     found.split_off(1)
+}
+
+/// Whether there is such a process, and not only its exit status that waits to be collected.
+pub fn is_alive(id: u32) -> bool {
+    parent(id).is_some()
 }
 
 /// The parent of a process that is alive: one that only waits to be collected counts as gone.
