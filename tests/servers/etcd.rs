@@ -1,7 +1,7 @@
 use etcd_client::Client;
 
 use crate::support::eventually::PATIENCE;
-use crate::support::{Etcd, EtcdCluster, eventually};
+use crate::support::{Etcd, eventually};
 
 #[tokio::test]
 async fn keeps_its_keys_over_kill_9_and_restart() {
@@ -26,7 +26,7 @@ async fn keeps_its_keys_over_kill_9_and_restart() {
 
 #[tokio::test]
 async fn a_cluster_goes_on_without_its_leader() {
-    let mut cluster = EtcdCluster::start(3).await;
+    let mut cluster = Etcd::builder().quick().start_cluster(3).await;
     let mut client = Client::connect(cluster.endpoints(), None).await.unwrap();
     client.put("key", "kept", None).await.unwrap();
     let leader = cluster.leader().await.unwrap();
