@@ -18,6 +18,8 @@ pub mod client;
 pub mod clock;
 pub mod connect;
 pub mod database;
+#[cfg(feature = "gateway")]
+pub mod gateway;
 pub mod grant;
 pub mod guard;
 pub mod lease;
