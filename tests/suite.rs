@@ -2,6 +2,8 @@
 
 mod conformance;
 mod gateway;
+mod grants;
 mod support;
 
 mod servers;
+mod world;
