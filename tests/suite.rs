@@ -2,8 +2,8 @@
 
 mod conformance;
 mod demo;
+mod gateway;
 mod grants;
-mod support;
-
 mod servers;
+mod support;
 mod world;
