@@ -18,6 +18,8 @@ pub mod postgres;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod wait;
+#[cfg(feature = "zookeeper")]
+pub mod zookeeper;
 
 use std::{fmt, str::FromStr, time::Duration};
 

@@ -52,6 +52,8 @@ macro_rules! services {
 }
 
 services! { sqlite postgres etcd }
+#[cfg(feature = "zookeeper")]
+services! { zookeeper }
 
 mod start {
     use super::*;
@@ -93,6 +95,21 @@ mod start {
             counts: false,
             renews_anywhere: true,
             _servers: Box::new(server),
+        }
+    }
+
+    #[cfg(feature = "zookeeper")]
+    pub async fn zookeeper() -> Fixture {
+        use fencegate::lock::zookeeper::ZookeeperLocks;
+        let server = support::ZooKeeper::start().await;
+        let url = format!("zookeeper://{}", server.endpoint());
+        Fixture {
+            one: Arc::new(ZookeeperLocks::new(&url).unwrap()),
+            other: Arc::new(ZookeeperLocks::new(&url).unwrap()),
+            ttl: Duration::from_secs(1),
+            counts: false,
+            renews_anywhere: false,
+            servers: Box::new(server),
         }
     }
 }
