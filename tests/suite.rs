@@ -1,1 +1,5 @@
+//! Every test of the project, in one binary: it links once, and all of it shares `support`.
 
+mod support;
+
+mod servers;
