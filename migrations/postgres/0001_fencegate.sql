@@ -4,7 +4,7 @@ create schema if not exists fencegate;
 
 -- The epoch, and the history that it is bound to. One row.
 create table fencegate.epoch (
-    only          boolean primary key default true check (only),
+    singleton     boolean primary key default true check (singleton),
     number        bigint not null check (number >= 1),
     lock_kind     text,
     lock_cluster  text,
@@ -54,7 +54,7 @@ create table fencegate.lock (
 
 -- The identity of the postgres lock service in this database.
 create table fencegate.lock_service (
-    only     boolean primary key default true check (only),
+    singleton boolean primary key default true check (singleton),
     instance uuid not null default gen_random_uuid()
 );
 

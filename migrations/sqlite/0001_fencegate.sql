@@ -1,14 +1,14 @@
 -- As migrations/postgres, for one file on one machine.
 
 create table epoch (
-    only          integer primary key check (only = 1),
+    singleton     integer primary key check (singleton = 1),
     number        integer not null check (number >= 1),
     lock_kind     text,
     lock_cluster  text,
     lock_instance text
 ) strict;
 
-insert into epoch (only, number) values (1, 1);
+insert into epoch (singleton, number) values (1, 1);
 
 -- The mark of each fence: the newest token that it was shown. Rows are never deleted, and only go up.
 create table fence (
@@ -35,7 +35,7 @@ create table record (
 
 -- One counter for all versions: a record that is deleted and made again never repeats one.
 create table record_version (
-    only integer primary key check (only = 1),
+    singleton integer primary key check (singleton = 1),
     last integer not null
 ) strict;
 
@@ -56,6 +56,6 @@ create table lock (
 
 -- The identity of the sqlite lock service in this file.
 create table lock_service (
-    only     integer primary key check (only = 1),
+    singleton integer primary key check (singleton = 1),
     instance text not null
 ) strict;

@@ -217,8 +217,8 @@ async fn extend(connection: &mut SqliteConnection, name: &FenceName, ttl: Durati
 
 async fn identity(connection: &mut SqliteConnection) -> Result<Identity, LockError> {
     let instance: String = sqlx::query(
-        "insert into lock_service (only, instance) values (1, $1)
-         on conflict (only) do update set only = excluded.only returning instance",
+        "insert into lock_service (singleton, instance) values (1, $1)
+         on conflict (singleton) do update set singleton = excluded.singleton returning instance",
     )
     .bind(Uuid::new_v4().to_string())
     .fetch_one(connection)

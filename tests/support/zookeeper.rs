@@ -10,7 +10,7 @@ use super::ports::{Port, with_free_ports};
 use super::process::{NotReady, Process};
 use super::{programs, reaper};
 
-const PACKAGES: &str = "zookeeper default-jre-headless";
+const PACKAGES: &str = "libzookeeper-java default-jre-headless";
 /// Its manifest names the jars that it needs, except one that writes the log.
 const JAR: &str = "/usr/share/java/zookeeper.jar";
 const LOG_JAR: &str = "/usr/share/java/slf4j-simple.jar";

@@ -27,31 +27,37 @@ pub fn copy_to(target: &Path) {
 /// Made once, and kept with the build's results for all later runs.
 fn template() -> PathBuf {
     let version = run(command("postgres").arg("--version"));
-    let words: Vec<&str> = version.split_whitespace().collect();
+    let version = version.split_whitespace().nth(2).unwrap();
     let user = other_user().map_or(rustix::process::geteuid().as_raw(), |(uid, _)| uid);
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let name = format!("postgres-{}-user-{user}", words[2]);
+    let name = format!("postgres-{version}-user-{user}");
     let ready = cache.join(&name);
     if ready.exists() {
         return ready;
     }
-    std::fs::create_dir_all(cache).unwrap();
-    // Each test may be a process of its own, and all of them start at once.
-    let lock = File::create(cache.join(format!("{name}.lock"))).unwrap();
+    // Each test may be a process of its own, and all of them start at once. Somebody who may run the tests
+    // but not write there goes without the cache.
+    let _ = std::fs::create_dir_all(cache);
+    let Ok(lock) = File::create(cache.join(format!("{name}.lock"))) else {
+        return initialize();
+    };
     lock.lock().unwrap();
     if ready.exists() {
         return ready;
     }
-    // Not in the cache at once: the user that runs Postgres need not be able to reach it, and a copy that
-    // was cut short must not be taken for a whole one.
-    let folder = folder();
-    let made = folder.path().join("data");
-    run(command("initdb").args(OPTIONS).arg("-D").arg(&made));
+    // A copy that was cut short must not be taken for a whole one.
     let partial = cache.join(format!("{name}.partial"));
     let _ = std::fs::remove_dir_all(&partial);
-    copy(&made, &partial);
+    copy(&initialize(), &partial);
     std::fs::rename(&partial, &ready).unwrap();
     ready
+}
+
+/// Makes a data folder among this test process's: the user that runs Postgres need not reach the cache.
+fn initialize() -> PathBuf {
+    let data = folder().keep().join("data");
+    run(command("initdb").args(OPTIONS).arg("-D").arg(&data));
+    data
 }
 
 /// As `cp -a` does it, owners and modes included.

@@ -1,0 +1,52 @@
+# Every target that has a comment after `##` is listed by `make` alone.
+
+# Where rustup puts cargo, if the shell has not been told.
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fmt clean format-check clippy features doc doctest
+
+help: ## List the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(MAKEFILE_LIST) | \
+	while read -r target text; do printf '  make %-8s %s\n' "$$target" "$$text"; done
+
+demo: ## Watch a paused lock holder wake up, write, and be refused
+	@tools/install build
+	@cargo build
+	@cargo run --quiet -- demo
+
+test: ## Run the tests, on real servers (installs those that are missing)
+	@tools/install test
+	@if cargo nextest --version >/dev/null 2>&1; \
+	then set -x; cargo nextest run; \
+	else set -x; cargo test --lib --bins --tests; fi
+
+check: ## Run all that CI runs: format, lints, features, documentation, tests
+	@tools/install check
+	@$(MAKE) --no-print-directory format-check clippy features doc test doctest
+
+fmt: ## Format the code
+	cargo fmt
+
+clean: ## Remove what was built
+	cargo clean
+
+format-check:
+	cargo fmt --check
+
+clippy:
+	cargo clippy --all-targets --all-features -- -D warnings
+
+# Each feature by itself, as somebody may take just that one, and none at all.
+FEATURES := etcd zookeeper redis postgres sqlite gateway client cli
+features:
+	@set -e; for feature in "" $(FEATURES); do \
+		echo "cargo clippy --lib --bins --no-default-features --features '$$feature' -- -D warnings"; \
+		cargo clippy --quiet --lib --bins --no-default-features --features "$$feature" -- -D warnings; \
+	done
+
+doc:
+	RUSTDOCFLAGS=-Dwarnings cargo doc --no-deps --all-features
+
+doctest:
+	cargo test --doc --all-features

@@ -1,0 +1,332 @@
+//! Calls to the cluster: with a limit in time, tried again while the cluster elects a leader, with errors that
+//! name the addresses.
+
+use std::{sync::Arc, time::Duration};
+
+use etcd_client::{ConnectOptions, Error, GetOptions, GetResponse, Txn, TxnResponse, WatchStream};
+
+use crate::{clock::Moment, connect::LOCK_PREFIX, lock::LockError, name::FenceName};
+
+/// How long a call may take, all tries together.
+const LIMIT: Duration = Duration::from_secs(3);
+
+/// The pause between two tries.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A connection to a cluster. Clones share it.
+#[derive(Clone)]
+pub(super) struct Client {
+    etcd: etcd_client::Client,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    addresses: String,
+    prefix: String,
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.service())
+    }
+}
+
+impl Client {
+    pub(super) async fn connect(url: &str) -> Result<Self, LockError> {
+        let (addresses, prefix) = parse(url)?;
+        let options = ConnectOptions::new()
+            .with_connect_timeout(Duration::from_secs(2))
+            .with_keep_alive(Duration::from_secs(5), Duration::from_secs(3))
+            .with_keep_alive_while_idle(true)
+            .with_require_leader(true);
+        let shared = Arc::new(Shared {
+            addresses: addresses.join(","),
+            prefix,
+        });
+        match etcd_client::Client::connect(&addresses, Some(options)).await {
+            Ok(etcd) => Ok(Self { etcd, shared }),
+            Err(error) => {
+                let service = format!("etcd at {}", shared.addresses);
+                Err(LockError::Unexpected {
+                    service,
+                    detail: error.to_string(),
+                })
+            }
+        }
+    }
+
+    /// What all keys of a fence's queue begin with.
+    pub(super) fn queue_key(&self, name: &FenceName) -> String {
+        format!("{}/{name}/", self.shared.prefix)
+    }
+
+    /// The key of an etcd lease in a fence's queue.
+    pub(super) fn lock_key(&self, name: &FenceName, lease: i64) -> String {
+        format!("{}/{name}/{lease:x}", self.shared.prefix)
+    }
+
+    /// Where our own number for this cluster's history is. Beside the queues, where no fence can be.
+    pub(super) fn identity_key(&self) -> String {
+        format!("{}-identity", self.shared.prefix)
+    }
+
+    pub(super) async fn txn(&self, txn: Txn) -> Result<TxnResponse, LockError> {
+        self.call(async || self.etcd.kv_client().txn(txn.clone()).await)
+            .await
+    }
+
+    pub(super) async fn get(&self, key: String, options: GetOptions) -> Result<GetResponse, LockError> {
+        self.call(async || {
+            self.etcd
+                .kv_client()
+                .get(key.clone(), Some(options.clone()))
+                .await
+        })
+        .await
+    }
+
+    /// Whether a key is there and is the one that was created at that revision.
+    pub(super) async fn exists(&self, key: &str, created: i64) -> Result<bool, LockError> {
+        let answer = self
+            .get(key.to_owned(), GetOptions::new().with_keys_only())
+            .await?;
+        Ok(answer
+            .kvs()
+            .first()
+            .is_some_and(|kv| kv.create_revision() == created))
+    }
+
+    /// A new etcd lease, and the TTL that was granted.
+    pub(super) async fn grant(&self, ttl: Duration) -> Result<(i64, Duration), LockError> {
+        let seconds = i64::try_from(ttl.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
+        let answer = self
+            .call(async || self.etcd.lease_client().grant(seconds, None).await)
+            .await?;
+        Ok((answer.id(), Duration::from_secs(answer.ttl().unsigned_abs())))
+    }
+
+    /// Makes an etcd lease last its TTL again; `false` if it is over.
+    pub(super) async fn keep_alive(&self, lease: i64) -> Result<bool, LockError> {
+        self.call(|| {
+            let mut etcd = self.etcd.lease_client();
+            async move {
+                match etcd.keep_alive(lease).await {
+                    Ok(_) => Ok(true),
+                    Err(Error::LeaseKeepAliveError(text)) if text == "lease not found" => Ok(false),
+                    Err(error) => Err(error),
+                }
+            }
+        })
+        .await
+    }
+
+    pub(super) async fn revoke(&self, lease: i64) -> Result<(), LockError> {
+        let revoked = self.call(|| {
+            let mut etcd = self.etcd.lease_client();
+            async move { etcd.revoke(lease).await.map(drop) }
+        });
+        match revoked.await {
+            Err(LockError::Lost) => Ok(()),
+            revoked => revoked,
+        }
+    }
+
+    /// How long an etcd lease has, unless it is kept alive; zero if it is over.
+    pub(super) async fn time_to_live(&self, lease: i64) -> Result<Duration, LockError> {
+        let answer = self
+            .call(async || self.etcd.lease_client().time_to_live(lease, None).await)
+            .await?;
+        Ok(Duration::from_secs(answer.ttl().max(0).unsigned_abs()))
+    }
+
+    /// Watches a key from now on.
+    pub(super) async fn watch(&self, key: &str) -> Result<Watch, LockError> {
+        let mut stream = self
+            .call(async || self.etcd.watch_client().watch(key, None).await)
+            .await?;
+        // The first answer says that the watch stands.
+        match tokio::time::timeout(LIMIT, stream.message()).await {
+            Ok(Ok(Some(answer))) if answer.created() && !answer.canceled() => {}
+            Ok(Err(error)) => return Err(self.unavailable(error.to_string())),
+            Ok(Ok(_)) => return Err(self.unavailable("a watch was refused".into())),
+            Err(_) => return Err(self.unavailable("no answer to a watch".into())),
+        }
+        Ok(Watch {
+            stream,
+            client: self.clone(),
+        })
+    }
+
+    /// Calls until there is an answer or the time is up. Every call that goes through here may be repeated.
+    /// [`LockError::Lost`] stands for an etcd lease that is over.
+    async fn call<T, F>(&self, call: impl Fn() -> F) -> Result<T, LockError>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        let limit = Moment::now() + LIMIT;
+        loop {
+            let error = match tokio::time::timeout(limit.remaining(), call()).await {
+                Ok(Ok(answer)) => return Ok(answer),
+                Ok(Err(error)) => error,
+                Err(_) => return Err(self.unavailable(format!("no answer within {LIMIT:?}"))),
+            };
+            if code(&error) == Some(NOT_FOUND) {
+                return Err(LockError::Lost);
+            }
+            if !may_pass(&error) {
+                return Err(LockError::Unexpected {
+                    service: self.service(),
+                    detail: error.to_string(),
+                });
+            }
+            if limit.remaining() <= PAUSE {
+                return Err(self.unavailable(error.to_string()));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    fn service(&self) -> String {
+        format!("etcd at {}", self.shared.addresses)
+    }
+
+    fn unavailable(&self, detail: String) -> LockError {
+        LockError::Unavailable {
+            service: self.service(),
+            detail,
+        }
+    }
+
+    pub(super) fn unexpected(&self, detail: &str) -> LockError {
+        LockError::Unexpected {
+            service: self.service(),
+            detail: detail.into(),
+        }
+    }
+}
+
+/// A watch on one key.
+pub(super) struct Watch {
+    stream: WatchStream,
+    client: Client,
+}
+
+impl Watch {
+    /// Ends when the key is deleted.
+    ///
+    /// # Cancel safety
+    /// Yes.
+    pub(super) async fn deleted(&mut self) -> Result<(), LockError> {
+        loop {
+            match self.stream.message().await {
+                Ok(Some(answer)) if answer.canceled() => {
+                    return Err(self
+                        .client
+                        .unavailable(format!("a watch ended: {}", answer.cancel_reason())));
+                }
+                Ok(Some(answer)) => {
+                    if answer
+                        .events()
+                        .iter()
+                        .any(|event| event.event_type() == etcd_client::EventType::Delete)
+                    {
+                        return Ok(());
+                    }
+                }
+                Ok(None) => return Err(self.client.unavailable("a watch ended".into())),
+                Err(error) => return Err(self.client.unavailable(error.to_string())),
+            }
+        }
+    }
+}
+
+/// gRPC's numbers of its status codes.
+const NOT_FOUND: i32 = 5;
+const CANCELLED: i32 = 1;
+const UNKNOWN: i32 = 2;
+const DEADLINE_EXCEEDED: i32 = 4;
+const RESOURCE_EXHAUSTED: i32 = 8;
+const ABORTED: i32 = 10;
+const UNAVAILABLE: i32 = 14;
+
+fn code(error: &Error) -> Option<i32> {
+    match error {
+        Error::GRpcStatus(status) => Some(status.code() as i32),
+        _ => None,
+    }
+}
+
+/// Errors of a cluster that is electing a leader or starting, or of the way to it.
+fn may_pass(error: &Error) -> bool {
+    match (error, code(error)) {
+        (_, Some(code)) => [
+            CANCELLED,
+            UNKNOWN,
+            DEADLINE_EXCEEDED,
+            RESOURCE_EXHAUSTED,
+            ABORTED,
+            UNAVAILABLE,
+        ]
+        .contains(&code),
+        (Error::TransportError(_) | Error::IoError(_), _) => true,
+        (Error::WatchError(_) | Error::LeaseKeepAliveError(_), _) => true,
+        _ => false,
+    }
+}
+
+/// `etcd://a:2379,b:2379/prefix` to addresses and prefix.
+fn parse(url: &str) -> Result<(Vec<String>, String), LockError> {
+    let wrong = |detail: &str| LockError::Unexpected {
+        service: "etcd".into(),
+        detail: format!("{detail}: write etcd://host:2379,host:2379/prefix"),
+    };
+    let rest = url
+        .strip_prefix("etcd://")
+        .ok_or_else(|| wrong("its URL begins with something else"))?;
+    let (hosts, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    if hosts.contains('@') {
+        return Err(wrong("user names in its URL are not supported yet"));
+    }
+    let addresses: Vec<String> = hosts
+        .split(',')
+        .map(|host| {
+            if host.contains(':') {
+                host.to_owned()
+            } else {
+                format!("{host}:2379")
+            }
+        })
+        .collect();
+    if addresses.iter().any(|address| address.starts_with(':')) {
+        return Err(wrong("a host is missing in its URL"));
+    }
+    let prefix = prefix.trim_end_matches('/');
+    Ok((
+        addresses,
+        if prefix.is_empty() {
+            LOCK_PREFIX.to_owned()
+        } else {
+            prefix.to_owned()
+        },
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_urls() {
+        assert_eq!(
+            parse("etcd://a").unwrap(),
+            (vec!["a:2379".into()], LOCK_PREFIX.into())
+        );
+        assert_eq!(
+            parse("etcd://a:1,b:2/team/locks/").unwrap(),
+            (vec!["a:1".into(), "b:2".into()], "team/locks".into())
+        );
+        for url in ["etcd:", "etcd://", "etcd://a,,b", "etcd://u:p@a/x", "etcd:///x"] {
+            assert!(parse(url).is_err(), "{url}");
+        }
+    }
+}

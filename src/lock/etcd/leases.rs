@@ -1,0 +1,147 @@
+//! etcd leases: which serves which acquisition, and which are free for the next one.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use super::client::Client;
+use crate::{
+    clock::Moment,
+    lock::{Claim, LockError},
+    name::FenceName,
+};
+
+/// An etcd lease.
+#[derive(Debug, Clone)]
+pub(super) struct EtcdLease {
+    pub(super) id: i64,
+    /// The TTL that etcd granted: whole seconds, and not below its minimum.
+    pub(super) ttl: Duration,
+    /// Until when it surely lives.
+    pub(super) deadline: Moment,
+}
+
+/// The etcd leases of this process. Clones share them.
+#[derive(Debug, Clone)]
+pub(super) struct Leases {
+    client: Client,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Free ones, by the TTL that was asked for, in whole seconds.
+    free: HashMap<u64, Vec<EtcdLease>>,
+    serving: HashMap<(FenceName, i64), EtcdLease>,
+    /// When `serving` is next looked through for acquisitions that were never released.
+    sweep_at: usize,
+}
+
+impl Leases {
+    pub(super) fn new(client: Client) -> Self {
+        Self {
+            client,
+            state: Arc::default(),
+        }
+    }
+
+    /// A lease that has nearly all of its TTL ahead, and serves nothing.
+    pub(super) async fn take(&self, ttl: Duration) -> Result<EtcdLease, LockError> {
+        loop {
+            let free = self.state().free.get_mut(&seconds(ttl)).and_then(Vec::pop);
+            let Some(mut lease) = free else {
+                return self.grant(ttl).await;
+            };
+            let left = lease.deadline.remaining();
+            if left >= lease.ttl.mul_f64(0.95) {
+                return Ok(lease);
+            }
+            // One that is nearly over may end while it is being kept alive.
+            if left >= lease.ttl / 4 && self.keep_alive(&mut lease).await? {
+                return Ok(lease);
+            }
+        }
+    }
+
+    pub(super) async fn grant(&self, ttl: Duration) -> Result<EtcdLease, LockError> {
+        let sent = Moment::now();
+        let (id, ttl) = self.client.grant(ttl).await?;
+        Ok(EtcdLease {
+            id,
+            ttl,
+            deadline: sent + ttl,
+        })
+    }
+
+    /// Makes a lease last its TTL again; `false` if it is over.
+    pub(super) async fn keep_alive(&self, lease: &mut EtcdLease) -> Result<bool, LockError> {
+        let sent = Moment::now();
+        let alive = self.client.keep_alive(lease.id).await?;
+        if alive {
+            lease.deadline = sent + lease.ttl;
+        }
+        Ok(alive)
+    }
+
+    /// Keeps a lease for the next acquisition. No key may live by it any more.
+    pub(super) fn put_back(&self, lease: EtcdLease) {
+        if !lease.deadline.has_passed() {
+            self.state()
+                .free
+                .entry(seconds(lease.ttl))
+                .or_default()
+                .push(lease);
+        }
+    }
+
+    /// Revokes a lease in the background, and with it whatever key lives by it.
+    pub(super) fn revoke_later(&self, lease: i64) {
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let client = self.client.clone();
+        runtime.spawn(async move {
+            if let Err(error) = client.revoke(lease).await {
+                tracing::debug!(%error, "an etcd lease stays until it expires");
+            }
+        });
+    }
+
+    /// Remembers which lease serves an acquisition.
+    pub(super) fn remember(&self, claim: &Claim, lease: EtcdLease) {
+        let mut state = self.state();
+        state.serving.insert(key(claim), lease);
+        if state.serving.len() > state.sweep_at {
+            state.serving.retain(|_, lease| !lease.deadline.has_passed());
+            state.sweep_at = (state.serving.len() * 2).max(1024);
+        }
+    }
+
+    pub(super) fn recall(&self, claim: &Claim) -> Option<EtcdLease> {
+        self.state().serving.get(&key(claim)).cloned()
+    }
+
+    pub(super) fn forget(&self, claim: &Claim) -> Option<EtcdLease> {
+        self.state().serving.remove(&key(claim))
+    }
+
+    pub(super) fn serves(&self, claim: &Claim, lease: i64) -> bool {
+        self.recall(claim).is_some_and(|serving| serving.id == lease)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state
+            .lock()
+            .expect("nothing panics while it holds the leases")
+    }
+}
+
+fn key(claim: &Claim) -> (FenceName, i64) {
+    (claim.name.clone(), claim.sequence.get())
+}
+
+fn seconds(ttl: Duration) -> u64 {
+    u64::try_from(ttl.as_millis().div_ceil(1000)).unwrap_or(u64::MAX)
+}
