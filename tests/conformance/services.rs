@@ -7,7 +7,7 @@ use fencegate::{
         postgres::{PoolSize, connect, migrate},
         sqlite::SqliteFile,
     },
-    lock::{etcd::EtcdLocks, postgres::PostgresLocks, sqlite::SqliteLocks},
+    lock::{etcd::EtcdLocks, postgres::PostgresLocks, redis::RedisLocks, sqlite::SqliteLocks},
 };
 
 use super::{Fixture, cases};
@@ -51,7 +51,7 @@ macro_rules! services {
     };
 }
 
-services! { sqlite postgres etcd }
+services! { sqlite postgres etcd redis }
 
 mod start {
     use super::*;
@@ -91,6 +91,19 @@ mod start {
             other: Arc::new(EtcdLocks::connect(&url).await.unwrap()),
             ttl: Duration::from_secs(2),
             counts: false,
+            renews_anywhere: true,
+            servers: Box::new(server),
+        }
+    }
+
+    pub async fn redis() -> Fixture {
+        let server = support::Redis::start().await;
+        let url = server.url();
+        Fixture {
+            one: Arc::new(RedisLocks::connect(&url).unwrap()),
+            other: Arc::new(RedisLocks::connect(&url).unwrap()),
+            ttl: Duration::from_millis(600),
+            counts: true,
             renews_anywhere: true,
             servers: Box::new(server),
         }
