@@ -13,9 +13,13 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+#[cfg(feature = "client")]
+pub mod client;
 pub mod clock;
 pub mod connect;
 pub mod database;
+#[cfg(feature = "gateway")]
+pub mod gateway;
 pub mod grant;
 pub mod guard;
 pub mod lease;

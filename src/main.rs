@@ -1,1 +1,10 @@
-fn main() {}
+//! The program `fencegate`.
+
+#![forbid(unsafe_code)]
+
+mod cli;
+
+#[tokio::main]
+async fn main() -> std::process::ExitCode {
+    cli::run().await
+}

@@ -28,6 +28,7 @@ use uuid::Uuid;
 
 use crate::{
     clock::Moment,
+    database::DatabaseError,
     name::FenceName,
     token::{Holder, HolderHash, Sequence},
 };
@@ -270,5 +271,25 @@ impl LockError {
     /// Whether the same call may succeed later without any change.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Busy { .. } | Self::Unavailable { .. })
+    }
+}
+
+/// Of lock services that live in a database.
+impl From<DatabaseError> for LockError {
+    fn from(error: DatabaseError) -> Self {
+        let service = "in the database".to_owned();
+        let detail = error.to_string();
+        match error {
+            DatabaseError::Unavailable(_) | DatabaseError::Conflict(_) | DatabaseError::OutcomeUnknown(_) => {
+                Self::Unavailable { service, detail }
+            }
+            _ => Self::Unexpected { service, detail },
+        }
+    }
+}
+
+impl From<sqlx::Error> for LockError {
+    fn from(error: sqlx::Error) -> Self {
+        DatabaseError::from(error).into()
     }
 }

@@ -65,7 +65,7 @@ mod start {
             ttl: Duration::from_millis(600),
             counts: true,
             renews_anywhere: true,
-            servers: Box::new(folder),
+            _servers: Box::new(folder),
         }
     }
 
@@ -79,7 +79,7 @@ mod start {
             ttl: Duration::from_millis(600),
             counts: true,
             renews_anywhere: true,
-            servers: Box::new(server),
+            _servers: Box::new(server),
         }
     }
 
@@ -92,7 +92,7 @@ mod start {
             ttl: Duration::from_secs(2),
             counts: false,
             renews_anywhere: true,
-            servers: Box::new(server),
+            _servers: Box::new(server),
         }
     }
 

@@ -1,0 +1,8 @@
+//! What a grant and its token promise, tried by those who would break it.
+
+mod crashes;
+mod histories;
+mod leases;
+mod rule;
+mod sealing;
+mod tokens;
