@@ -109,6 +109,10 @@ async fn open_locks(url: &str, store: &OpenStore) -> Result<Arc<dyn LockService>
         "etcd" => Ok(Arc::new(crate::lock::etcd::EtcdLocks::connect(url).await?)),
         #[cfg(feature = "zookeeper")]
         "zookeeper" => Ok(Arc::new(crate::lock::zookeeper::ZookeeperLocks::new(url)?)),
+        #[cfg(feature = "redis")]
+        "redis" | "rediss" | "redis+sentinel" | "rediss+sentinel" => {
+            Ok(Arc::new(crate::lock::redis::RedisLocks::connect(url)?))
+        }
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" if url.contains("://") => Ok(open_postgres(url)?.own_locks()),
         #[cfg(feature = "sqlite")]
@@ -145,6 +149,10 @@ pub enum ConnectError {
     /// A database's own error.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// A URL that does not name Redis servers.
+    #[cfg(feature = "redis")]
+    #[error("the URL of the lock service cannot be used: {0}")]
+    Redis(#[from] crate::lock::redis::AddressError),
     /// A lock service's own error.
     #[error(transparent)]
     Lock(#[from] LockError),

@@ -54,6 +54,8 @@ macro_rules! services {
 services! { sqlite postgres etcd }
 #[cfg(feature = "zookeeper")]
 services! { zookeeper }
+#[cfg(feature = "redis")]
+services! { redis }
 
 mod start {
     use super::*;
@@ -109,7 +111,22 @@ mod start {
             ttl: Duration::from_secs(1),
             counts: false,
             renews_anywhere: false,
-            servers: Box::new(server),
+            _servers: Box::new(server),
+        }
+    }
+
+    #[cfg(feature = "redis")]
+    pub async fn redis() -> Fixture {
+        use fencegate::lock::redis::RedisLocks;
+        let server = support::Redis::start().await;
+        let url = server.url();
+        Fixture {
+            one: Arc::new(RedisLocks::connect(&url).unwrap()),
+            other: Arc::new(RedisLocks::connect(&url).unwrap()),
+            ttl: Duration::from_millis(600),
+            counts: true,
+            renews_anywhere: true,
+            _servers: Box::new(server),
         }
     }
 }
