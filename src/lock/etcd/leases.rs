@@ -11,6 +11,7 @@ use crate::{
     clock::Moment,
     lock::{Claim, LockError},
     name::FenceName,
+    token::HolderHash,
 };
 
 /// An etcd lease.
@@ -30,11 +31,14 @@ pub(super) struct Leases {
     state: Arc<Mutex<State>>,
 }
 
+/// Its holder is part of it: anybody may see the number, and with it alone must neither renew nor release.
+type Acquisition = (FenceName, i64, HolderHash);
+
 #[derive(Debug, Default)]
 struct State {
     /// Free ones, by the TTL that was asked for, in whole seconds.
     free: HashMap<u64, Vec<EtcdLease>>,
-    serving: HashMap<(FenceName, i64), EtcdLease>,
+    serving: HashMap<Acquisition, EtcdLease>,
     /// When `serving` is next looked through for acquisitions that were never released.
     sweep_at: usize,
 }
@@ -138,8 +142,8 @@ impl Leases {
     }
 }
 
-fn key(claim: &Claim) -> (FenceName, i64) {
-    (claim.name.clone(), claim.sequence.get())
+fn key(claim: &Claim) -> Acquisition {
+    (claim.name.clone(), claim.sequence.get(), claim.holder.hash())
 }
 
 fn seconds(ttl: Duration) -> u64 {
