@@ -25,10 +25,7 @@ pub async fn serve(
     locks: Locks,
     config: Config,
 ) -> Result<(), ServeError> {
-    let address = listener.local_addr()?;
-    if !address.ip().is_loopback() && !config.allow_plaintext_without_auth {
-        return Err(ServeError::Exposed(address));
-    }
+    config.may_listen(listener.local_addr()?)?;
     let gateway = Arc::new(Gateway::new(locks, config));
     let handle = Handle::new();
     let _close = CloseOnDrop(handle.clone());
