@@ -170,8 +170,7 @@ async fn a_lost_answer_to_the_commit_is_an_unknown_outcome() {
     let token = client.acquire("a").await;
     client.put("a", "k", &token, "before").await.expect(201);
 
-    let happened =
-        proxy.cut_on_request(|chunk| chunk.windows(6).any(|at| at.eq_ignore_ascii_case(b"commit")));
+    let happened = proxy.cut_on_request(|chunk| chunk.windows(6).any(|at| at == b"COMMIT"));
     let problem = client
         .put("a", "k", &token, "after")
         .await

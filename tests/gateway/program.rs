@@ -87,6 +87,7 @@ async fn with_nothing_said_all_is_in_one_file_and_sigterm_ends_it() {
         assert!(status.success(), "{status} {}", process.log());
         assert!(program.folder.path().join("fencegate.db").exists());
 
+        std::fs::remove_file(program.log()).unwrap();
         let (_process, client) = program.serve(program.command(&SERVE)).await;
         assert_eq!(client.value("a", "k").await.as_deref(), Some("v"));
         client.renew("a", &token).await.expect(200);
