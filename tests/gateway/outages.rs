@@ -91,7 +91,11 @@ async fn without_postgres_everything_is_told_to_come_back() {
             !shown.contains("postgres://") && !shown.contains("os error"),
             "{shown}"
         );
-        answer.problem(503, "store-unavailable");
+        let problem = answer.problem(503, "store-unavailable");
+        assert!(
+            problem["detail"].as_str().unwrap().ends_with("come back soon"),
+            "{problem}"
+        );
     }
     let ready = client.get("/readyz").await.expect(503).json();
     assert_eq!(ready["store"]["status"], "unusable", "{ready}");
