@@ -30,17 +30,18 @@ impl Demo {
     ///
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let folder = TemporaryFolder::new()?;
+        let given = self.store.is_some();
         let store = self
             .store
             .unwrap_or_else(|| format!("sqlite:{}", folder.0.join("demo.db").display()));
         let locks = connect(&store, self.locks.as_deref()).await?;
         locks.store().migrate().await?;
         let plan = Plan { ttl: self.ttl };
-        println!(
-            "store {}, locks in {}",
-            locks.store().describe(),
-            locks.service().kind()
-        );
+        match given {
+            true => println!("store: {}", locks.store().describe()),
+            false => println!("store: sqlite, a file that goes away with the demo"),
+        }
+        println!("locks: {}", locks.service().kind());
 
         println!("\nWITH FENCEGATE: A is paused past its lease, B takes over, A wakes up\n");
         let fenced = demo::run(&locks, Guard::Fenced, &plan, print).await?;

@@ -37,7 +37,10 @@ enum Verb {
 /// Runs the verb that the command line names.
 pub async fn run() -> ExitCode {
     let cli = Cli::parse();
-    logging::start();
+    logging::start(match cli.verb {
+        Verb::Serve(_) => logging::SERVICE,
+        _ => logging::QUIET,
+    });
     let done = match cli.verb {
         Verb::Demo(verb) => verb.run().await,
         Verb::DemoWriter(verb) => verb.run().await,

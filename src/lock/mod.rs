@@ -15,9 +15,13 @@
 pub mod etcd;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "redis")]
+pub mod redis;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod wait;
+#[cfg(feature = "zookeeper")]
+pub mod zookeeper;
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -178,7 +182,8 @@ pub struct LockState {
 /// A live holder, as others may see it.
 #[derive(Debug, Clone)]
 pub struct HolderState {
-    /// The number of its acquisition.
+    /// The number of its acquisition. 1 for a program that took the lock without fencegate on a service whose own
+    /// clients have no sequence.
     pub sequence: Sequence,
     /// Its text for people.
     pub label: String,

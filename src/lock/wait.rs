@@ -37,7 +37,8 @@ impl Backoff {
     }
 }
 
-fn random_share() -> f64 {
+/// From 0 to 1.
+pub(super) fn random_share() -> f64 {
     let mut random = [0; 4];
     getrandom::fill(&mut random).expect("the operating system gives random numbers");
     f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX)

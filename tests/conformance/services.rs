@@ -53,6 +53,10 @@ macro_rules! services {
 }
 
 services! { sqlite postgres etcd }
+#[cfg(feature = "zookeeper")]
+services! { zookeeper }
+#[cfg(feature = "redis")]
+services! { redis }
 
 mod start {
     use super::*;
@@ -92,6 +96,36 @@ mod start {
             other: Arc::new(EtcdLocks::connect(&url).await.unwrap()),
             ttl: Duration::from_secs(2),
             counts: false,
+            renews_anywhere: true,
+            _servers: Box::new(server),
+        }
+    }
+
+    #[cfg(feature = "zookeeper")]
+    pub async fn zookeeper() -> Fixture {
+        use fencegate::lock::zookeeper::ZookeeperLocks;
+        let server = support::ZooKeeper::start().await;
+        let url = format!("zookeeper://{}", server.endpoint());
+        Fixture {
+            one: Arc::new(ZookeeperLocks::new(&url).unwrap()),
+            other: Arc::new(ZookeeperLocks::new(&url).unwrap()),
+            ttl: Duration::from_secs(1),
+            counts: false,
+            renews_anywhere: false,
+            _servers: Box::new(server),
+        }
+    }
+
+    #[cfg(feature = "redis")]
+    pub async fn redis() -> Fixture {
+        use fencegate::lock::redis::RedisLocks;
+        let server = support::Redis::start().await;
+        let url = server.url();
+        Fixture {
+            one: Arc::new(RedisLocks::connect(&url).unwrap()),
+            other: Arc::new(RedisLocks::connect(&url).unwrap()),
+            ttl: Duration::from_millis(600),
+            counts: true,
             renews_anywhere: true,
             _servers: Box::new(server),
         }
