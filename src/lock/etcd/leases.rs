@@ -9,7 +9,7 @@ use std::{
 use super::client::Client;
 use crate::{
     clock::Moment,
-    lock::{Claim, LockError},
+    lock::{Claim, LockError, give_back},
     name::FenceName,
     token::HolderHash,
 };
@@ -102,11 +102,8 @@ impl Leases {
 
     /// Revokes a lease in the background, and with it whatever key lives by it.
     pub(super) fn revoke_later(&self, lease: i64) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
         let client = self.client.clone();
-        runtime.spawn(async move {
+        give_back(async move {
             if let Err(error) = client.revoke(lease).await {
                 tracing::debug!(%error, "an etcd lease stays until it expires");
             }
