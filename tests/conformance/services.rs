@@ -38,6 +38,7 @@ macro_rules! services {
                 renewals_keep_the_lock
                 a_renewal_that_is_late_fails_and_takes_nothing_back
                 releases_act_on_their_own_acquisition_only
+                a_number_without_its_holder_is_worth_nothing
                 another_process_may_renew_and_release
                 asking_again_gives_the_same_acquisition
                 dropped_waiters_leave_nothing

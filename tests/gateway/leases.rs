@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use fencegate::gateway::Config;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
@@ -203,7 +204,9 @@ async fn releasing_is_idempotent_and_spares_the_next_holder(world: World) {
 }
 
 async fn a_waiter_that_goes_away_leaves_no_trace(world: World) {
-    let gateway = world.gateway().await;
+    let mut config = Config::default();
+    config.max_waiting = 3;
+    let gateway = world.gateway_with(config).await;
     let client = gateway.client();
     let token = client.acquire("a").await;
     let body = json!({"ttl": "5m", "wait": "1m"}).to_string();
@@ -218,20 +221,17 @@ async fn a_waiter_that_goes_away_leaves_no_trace(world: World) {
         stream.write_all(request.as_bytes()).await.unwrap();
         waiters.push(stream);
     }
-    if world.locks.is_some() {
-        // Where there is a queue, they are in it.
-        eventually(PATIENCE, async || {
-            client.get("/v1/fences/a").await.json()["waiting"] == 3
-        })
-        .await;
-        drop(waiters);
-        eventually(PATIENCE, async || {
-            client.get("/v1/fences/a").await.json()["waiting"] == 0
-        })
-        .await;
-    } else {
-        drop(waiters);
-    }
+    // They are waiting once there is no place for a fourth, and gone once there is one again.
+    let asked = json!({"wait": "1ms"});
+    eventually(PATIENCE, async || {
+        client.lease("a", asked.clone()).await.status == 503
+    })
+    .await;
+    drop(waiters);
+    eventually(PATIENCE, async || {
+        client.lease("a", asked.clone()).await.status == 409
+    })
+    .await;
     client.release("a", &token).await.expect(204);
     // A waiter that still stood there would hold the lock for five minutes.
     client.wait_for("a").await;

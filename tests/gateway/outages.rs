@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use fencegate::gateway::Config;
+use futures::future::BoxFuture;
 use reqwest::Method;
 use serde_json::json;
 use sqlx::{Connection, Executor, PgConnection};
@@ -76,22 +77,27 @@ async fn without_postgres_everything_is_told_to_come_back() {
     client.put("a", "k", &token, "v").await.expect(201);
 
     store.kill9();
-    for answer in [
-        client.put("a", "k", &token, "w").await,
-        client.delete("a", "k", &token).await,
-        client.read("a", "k").await,
-        client.get("/v1/fences").await,
-        client.get("/v1/fences/a").await,
-        client.check("a", &token).await,
-        client.lease("b", json!({})).await,
-        client.release("a", &token).await,
-    ] {
+    let answers: [BoxFuture<Answer>; 8] = [
+        Box::pin(client.put("a", "k", &token, "w")),
+        Box::pin(client.delete("a", "k", &token)),
+        Box::pin(client.read("a", "k")),
+        Box::pin(client.get("/v1/fences")),
+        Box::pin(client.get("/v1/fences/a")),
+        Box::pin(client.check("a", &token)),
+        Box::pin(client.lease("b", json!({}))),
+        Box::pin(client.release("a", &token)),
+    ];
+    for answer in futures::future::join_all(answers).await {
         let shown = format!("{answer:?}");
         assert!(
             !shown.contains("postgres://") && !shown.contains("os error"),
             "{shown}"
         );
-        answer.problem(503, "store-unavailable");
+        let problem = answer.problem(503, "store-unavailable");
+        assert!(
+            problem["detail"].as_str().unwrap().ends_with("come back soon"),
+            "{problem}"
+        );
     }
     let ready = client.get("/readyz").await.expect(503).json();
     assert_eq!(ready["store"]["status"], "unusable", "{ready}");
@@ -170,8 +176,7 @@ async fn a_lost_answer_to_the_commit_is_an_unknown_outcome() {
     let token = client.acquire("a").await;
     client.put("a", "k", &token, "before").await.expect(201);
 
-    let happened =
-        proxy.cut_on_request(|chunk| chunk.windows(6).any(|at| at.eq_ignore_ascii_case(b"commit")));
+    let happened = proxy.cut_on_request(|chunk| chunk.windows(6).any(|at| at == b"COMMIT"));
     let problem = client
         .put("a", "k", &token, "after")
         .await
