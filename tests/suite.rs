@@ -4,3 +4,5 @@ mod conformance;
 mod support;
 
 mod servers;
+#[cfg(feature = "zookeeper")]
+mod zookeeper;

@@ -9,7 +9,7 @@ use super::{
     entry::Entry,
     place::{Node, Place},
     queue::{Queue, Turn},
-    session::{Session, ends_session},
+    session::{Session, ends_session, is_broken_connection},
 };
 use crate::{
     clock::Moment,
@@ -75,7 +75,7 @@ impl ZookeeperLocks {
             Some(term) if self.claims.extend(&claim, term) => Ok(Some(Held {
                 claim,
                 term,
-                identity: identity?,
+                identity: self.parse_identity(&identity.map_err(|error| self.error(error))?)?,
             })),
             // Expired meanwhile: its znode is being removed.
             Some(_) => Ok(None),
@@ -89,7 +89,10 @@ impl ZookeeperLocks {
     async fn attempt(&self, session: &Session, request: &Request, give_up: Moment) -> Result<Held, Stop> {
         let lock = self.address().lock_path(&request.name);
         if request.wait.is_zero()
-            && let Some(first) = self.first(session, &request.name).await.map_err(Stop::Answer)?
+            && let Some(first) = self
+                .first(session, &request.name)
+                .await
+                .map_err(|error| self.stop(error))?
         {
             let expires_in = self.expires_in(&request.name, first.entry.as_ref());
             return Err(Stop::Answer(LockError::Busy { expires_in }));
@@ -114,7 +117,13 @@ impl ZookeeperLocks {
     /// Creates our znode, and the fence's if it is not there.
     async fn create(&self, place: &mut Place, request: &Request) -> Result<Seen, Error> {
         let session = place.session.clone();
-        let data = Entry::new(&request.holder.hash(), &request.label, session.timeout).write();
+        let data = Entry::new(
+            &request.holder.hash(),
+            &request.label,
+            session.timeout,
+            self.process,
+        )
+        .write();
         let (path, lock, identity) = (
             place.create_path(),
             place.lock.clone(),
@@ -142,10 +151,12 @@ impl ZookeeperLocks {
                     }
                     // Never used yet, or reaped as an empty container of Curator's.
                     Err(Error::NoNode) => match client.mkdir(&lock, &PERSISTENT).await {
-                        Ok(()) | Err(Error::ConnectionLoss | Error::NoNode) => {}
-                        Err(error) => return Err(error),
+                        Err(error) if error != Error::NoNode && !is_broken_connection(&error) => {
+                            return Err(error);
+                        }
+                        _ => {}
                     },
-                    Err(Error::ConnectionLoss) => {
+                    Err(error) if is_broken_connection(&error) => {
                         place.name = place.find().await?;
                         if place.name.is_some() {
                             return Ok(Seen {
@@ -252,11 +263,14 @@ impl ZookeeperLocks {
         };
         let sequence = self.sequence(&stat).map_err(Stop::Answer)?;
         let identity = match identity {
-            Some(data) => self.parse_identity(&data),
-            None => self.read_identity(&session).await,
+            Some(data) => data,
+            None => self
+                .read_identity(&session)
+                .await
+                .map_err(|error| self.stop(error))?,
         };
         let held = Held {
-            identity: identity.map_err(Stop::Answer)?,
+            identity: self.parse_identity(&identity).map_err(Stop::Answer)?,
             term: Term::new(sent, session.timeout),
             claim: Claim {
                 name: request.name.clone(),

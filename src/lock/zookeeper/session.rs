@@ -60,7 +60,7 @@ impl Session {
         let patiently = async {
             loop {
                 match read().await {
-                    Err(Error::ConnectionLoss) => {}
+                    Err(error) if is_broken_connection(&error) => {}
                     result => return result,
                 }
             }
@@ -72,6 +72,13 @@ impl Session {
     pub(super) fn is_over(&self) -> bool {
         self.broken.load(Ordering::Relaxed) || self.client.state().is_terminated()
     }
+}
+
+/// Whether the connection broke, so that nobody knows whether the server did what it was asked. The client makes
+/// another one, for the same session.
+pub(super) fn is_broken_connection(error: &Error) -> bool {
+    // What the operating system says comes as `Custom`.
+    matches!(error, Error::ConnectionLoss | Error::Custom(_))
 }
 
 /// Whether an error says that the session has ended.
@@ -159,29 +166,14 @@ impl Sessions {
             Error::Timeout => format!("no answer within {} s", LIMIT.as_secs()),
             error => error.to_string(),
         };
-        let transient = matches!(
+        let is_transient = matches!(
             error,
-            Error::NoHosts
-                | Error::Timeout
-                | Error::ConnectionLoss
-                | Error::SessionExpired
-                | Error::SessionMoved
-                | Error::ClientClosed
-                | Error::Throttled
-                | Error::NotReadOnly
-                | Error::Custom(_)
+            Error::NoHosts | Error::Timeout | Error::SessionMoved | Error::Throttled | Error::NotReadOnly
         );
-        if transient {
+        if is_transient || is_broken_connection(&error) || ends_session(&error) {
             LockError::Unavailable { service, detail }
         } else {
             LockError::Unexpected { service, detail }
-        }
-    }
-
-    pub(super) fn unexpected(&self, detail: String) -> LockError {
-        LockError::Unexpected {
-            service: self.address.service(),
-            detail,
         }
     }
 
