@@ -95,6 +95,7 @@ impl ZookeeperLocks {
         };
         match session.call(look).await {
             Ok(stat) if stat.is_some_and(|stat| stat.czxid == claim.sequence.get()) => {
+                session.prove(sent);
                 Ok(Some(Term::new(sent, session.timeout)))
             }
             Ok(_) => Ok(None),
