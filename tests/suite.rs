@@ -2,6 +2,8 @@
 
 mod conformance;
 mod grants;
+#[cfg(feature = "redis")]
+mod redis;
 mod support;
 
 mod servers;

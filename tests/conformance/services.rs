@@ -105,7 +105,7 @@ mod start {
             ttl: Duration::from_millis(600),
             counts: true,
             renews_anywhere: true,
-            servers: Box::new(server),
+            _servers: Box::new(server),
         }
     }
 }
