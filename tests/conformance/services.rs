@@ -7,7 +7,9 @@ use fencegate::{
         postgres::{PoolSize, connect, migrate},
         sqlite::SqliteFile,
     },
-    lock::{etcd::EtcdLocks, postgres::PostgresLocks, redis::RedisLocks, sqlite::SqliteLocks},
+    lock::{
+        etcd::EtcdLocks, postgres::PostgresLocks, redis::RedisLocks, redlock::Redlock, sqlite::SqliteLocks,
+    },
 };
 
 use super::{Fixture, cases};
@@ -51,7 +53,7 @@ macro_rules! services {
     };
 }
 
-services! { sqlite postgres etcd redis }
+services! { sqlite postgres etcd redis redlock }
 
 mod start {
     use super::*;
@@ -106,6 +108,23 @@ mod start {
             counts: true,
             renews_anywhere: true,
             _servers: Box::new(server),
+        }
+    }
+
+    pub async fn redlock() -> Fixture {
+        let (a, b, c) = tokio::join!(
+            support::Redis::start(),
+            support::Redis::start(),
+            support::Redis::start()
+        );
+        let url = format!("redlock://{},{},{}", a.endpoint(), b.endpoint(), c.endpoint());
+        Fixture {
+            one: Arc::new(Redlock::connect(&url).unwrap()),
+            other: Arc::new(Redlock::connect(&url).unwrap()),
+            ttl: Duration::from_millis(600),
+            counts: true,
+            renews_anywhere: true,
+            _servers: Box::new([a, b, c]),
         }
     }
 }

@@ -279,13 +279,15 @@ async fn connect(
             .set_connection_timeout(Some(timeout))
             .set_response_timeout(Some(timeout))
             .set_pipeline_buffer_size(QUEUE);
-        let mut connection = client
+        let connection = client
             .get_multiplexed_async_connection_with_config(&config)
             .await?;
         // So that the first use of a script is one round trip like any other.
-        for script in scripts {
-            script.prepare_invoke().load_async(&mut connection).await?;
-        }
+        futures::future::try_join_all(scripts.iter().map(|script| {
+            let mut connection = connection.clone();
+            async move { script.prepare_invoke().load_async(&mut connection).await }
+        }))
+        .await?;
         Ok(connection)
     };
     // Asking sentinels, connecting, and loading the scripts each have a time of their own.

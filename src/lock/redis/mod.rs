@@ -23,12 +23,12 @@
 //! A prefix with a hash tag, as `{fencegate}/locks`, has all keys in one slot of a Redis Cluster; the URL must
 //! then lead to the node that serves it.
 
-mod address;
+pub(in crate::lock) mod address;
 mod contend;
 pub(in crate::lock) mod line;
 pub(in crate::lock) mod link;
 mod news;
-mod scripts;
+pub(in crate::lock) mod scripts;
 
 use std::{fmt, sync::Arc, time::Duration};
 

@@ -22,9 +22,9 @@ macro_rules! script {
 
 static ACQUIRE: LazyLock<Script> = script!("acquire.lua");
 static RENEW: LazyLock<Script> = script!("renew.lua");
-static RELEASE: LazyLock<Script> = script!("release.lua");
-static INSPECT: LazyLock<Script> = script!("inspect.lua");
-static IDENTITY: LazyLock<Script> = script!("identity.lua");
+pub(in crate::lock) static RELEASE: LazyLock<Script> = script!("release.lua");
+pub(in crate::lock) static INSPECT: LazyLock<Script> = script!("inspect.lua");
+pub(in crate::lock) static IDENTITY: LazyLock<Script> = script!("identity.lua");
 
 /// All of them, to be loaded when a connection is made.
 pub(super) static ALL: [&LazyLock<Script>; 5] = [&ACQUIRE, &RENEW, &RELEASE, &INSPECT, &IDENTITY];
@@ -45,7 +45,7 @@ impl Attempt {
     }
 
     /// Always as long, so that texts compare as the numbers do.
-    fn text(self) -> String {
+    pub(in crate::lock) fn text(self) -> String {
         format!("{:020}", self.0)
     }
 }
@@ -197,7 +197,8 @@ pub(in crate::lock) fn whole_ms(ttl: Duration) -> Duration {
     Duration::from_millis(ms(ttl).unsigned_abs())
 }
 
-fn ms(ttl: Duration) -> i64 {
+/// The same as a number.
+pub(in crate::lock) fn ms(ttl: Duration) -> i64 {
     i64::try_from(ttl.as_nanos().div_ceil(1_000_000))
         .unwrap_or(i64::MAX)
         .max(1)
