@@ -4,6 +4,8 @@ mod conformance;
 mod grants;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "redis")]
+mod redlock;
 mod support;
 
 mod servers;

@@ -4,7 +4,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -14,12 +14,20 @@ use redis::{ConnectionInfo, FromRedisValue, RedisResult, ScriptInvocation};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::scripts;
-use crate::lock::redis::{AddressError, address::Servers, link::Link};
+use crate::clock::Moment;
+use crate::lock::redis::{
+    AddressError,
+    address::Servers,
+    link::{Link, Wire},
+};
 
 /// The longest that an instance may take for an answer.
 pub(super) const LONGEST: Duration = Duration::from_millis(500);
 /// What an instance may take however short the lock is.
 const SHORTEST: Duration = Duration::from_millis(50);
+
+/// The first pause before an instance that could not be told is told again.
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// The instances of a redlock. Clones share their connections.
 #[derive(Clone)]
@@ -32,14 +40,9 @@ pub(super) struct Round<T> {
     over: Arc<AtomicBool>,
 }
 
-/// What becomes of a question that could not be sent before its round was over.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Late {
-    /// It is not sent any more: nobody would undo what it does.
-    Drop,
-    /// It is sent all the same: it only takes back.
-    Send,
-}
+/// The connections on which an attempt has reached the instances.
+#[derive(Clone)]
+pub(super) struct Trail(Arc<Mutex<Vec<Option<Wire>>>>);
 
 /// How long an instance may take, for a lock with this TTL: short against it, so that one instance that does not
 /// answer costs little of the time that the lock is valid.
@@ -79,27 +82,88 @@ impl Instances {
 
     /// Runs a script on each, made anew for each.
     ///
-    /// A connection that must be made first is waited for no longer than the limit. Whoever stops listening
-    /// leaves the scripts that are under way to themselves.
-    pub(super) fn ask<T>(
+    /// A connection that must be made first is waited for no longer than the limit, and what could not be sent
+    /// before the round was over is not sent. Whoever stops listening leaves what is under way to itself.
+    pub(super) fn ask<T>(&self, limit: Duration, script: impl Fn() -> ScriptInvocation<'static>) -> Round<T>
+    where
+        T: FromRedisValue + Send + 'static,
+    {
+        self.ask_on(&Trail::new(self.count()), limit, script)
+    }
+
+    /// The same, and leaves a trail.
+    pub(super) fn ask_on<T>(
         &self,
+        trail: &Trail,
         limit: Duration,
-        late: Late,
         script: impl Fn() -> ScriptInvocation<'static>,
     ) -> Round<T>
     where
         T: FromRedisValue + Send + 'static,
     {
-        let (sender, answers) = mpsc::unbounded_channel();
         let over = Arc::<AtomicBool>::default();
-        for (index, link) in self.0.iter().cloned().enumerate() {
-            let (sender, script, over) = (sender.clone(), script(), over.clone());
-            tokio::spawn(async move {
-                let may_send = || late == Late::Send || !over.load(Ordering::Relaxed);
-                let answer = ask_one(&link, limit, &script, may_send).await;
-                // Nobody listens when the round is over.
-                let _ = sender.send((index, answer));
-            });
+        self.each(limit, over.clone(), |index, link| {
+            let (script, trail, over) = (script(), trail.clone(), over.clone());
+            async move {
+                let before = |wire: &Wire| {
+                    let may_send = !over.load(Ordering::Relaxed);
+                    if may_send {
+                        trail.leave(index, wire);
+                    }
+                    may_send
+                };
+                ask_one(&link, limit, &script, before).await
+            }
+        })
+    }
+
+    /// Runs a script that takes back on each, late or not.
+    pub(super) fn tell(&self, script: impl Fn() -> ScriptInvocation<'static>) -> Round<i64> {
+        self.each(LONGEST, Arc::default(), |_, link| {
+            let script = script();
+            async move { ask_one(&link, LONGEST, &script, |_| true).await }
+        })
+    }
+
+    /// The same, where a trail leads: first on the connection on which the instance was reached, behind what is to
+    /// be taken back; then again and again, until it is done or `until` has passed.
+    pub(super) fn take_back(
+        &self,
+        trail: &Trail,
+        until: Moment,
+        script: impl Fn() -> ScriptInvocation<'static>,
+    ) -> Round<i64> {
+        self.each(LONGEST, Arc::default(), |index, link| {
+            let (script, wire) = (script(), trail.at(index));
+            async move {
+                let Some(wire) = wire else { return Ok(-1) };
+                let mut answer = link.run(&wire, &script).await;
+                let mut pause = PAUSE;
+                while answer.is_err() && !until.has_passed() {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST * 10);
+                    answer = ask_one(&link, LONGEST, &script, |_| true).await;
+                }
+                answer
+            }
+        })
+    }
+
+    fn each<T, F>(
+        &self,
+        limit: Duration,
+        over: Arc<AtomicBool>,
+        request: impl Fn(usize, Link) -> F,
+    ) -> Round<T>
+    where
+        T: Send + 'static,
+        F: Future<Output = RedisResult<T>> + Send + 'static,
+    {
+        let (sender, answers) = mpsc::unbounded_channel();
+        for (index, link) in self.0.iter().enumerate() {
+            let (sender, request) = (sender.clone(), request(index, link.clone()));
+            // Nobody listens when the round is over.
+            tokio::spawn(async move { sender.send((index, request.await)) });
         }
         Round {
             answers,
@@ -109,26 +173,45 @@ impl Instances {
     }
 }
 
+/// Asks on the connection that stands, if `before` lets it.
 async fn ask_one<T: FromRedisValue>(
     link: &Link,
     limit: Duration,
     script: &ScriptInvocation<'_>,
-    may_send: impl Fn() -> bool,
+    before: impl Fn(&Wire) -> bool,
 ) -> RedisResult<T> {
     let timeout = || std::io::Error::from(std::io::ErrorKind::TimedOut).into();
+    let started = Instant::now();
     loop {
-        let started = Instant::now();
         let wire = tokio::time::timeout(limit, link.wire())
             .await
             .map_err(|_| timeout())??;
-        if !may_send() {
+        if !before(&wire) {
             return Err(timeout());
         }
         match link.run(&wire, script).await {
             // It broke when it was not used, or the instance has been started again: worth another.
-            Err(error) if error.is_connection_dropped() && started.elapsed() < limit && may_send() => {}
+            Err(error) if error.is_connection_dropped() && started.elapsed() < limit => {}
             answer => return answer,
         }
+    }
+}
+
+impl Trail {
+    pub(super) fn new(count: usize) -> Self {
+        Self(Arc::new(Mutex::new(vec![None; count])))
+    }
+
+    fn leave(&self, index: usize, wire: &Wire) {
+        self.wires()[index] = Some(wire.clone());
+    }
+
+    fn at(&self, index: usize) -> Option<Wire> {
+        self.wires()[index].clone()
+    }
+
+    fn wires(&self) -> MutexGuard<'_, Vec<Option<Wire>>> {
+        self.0.lock().expect("nothing panics while it holds the wires")
     }
 }
 

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::{
-    instances::{Instances, LONGEST, Late},
+    instances::{Instances, LONGEST},
     scripts,
 };
 use crate::lock::{Identity, Kind, LockError, redis::scripts::Keys};
@@ -48,7 +48,7 @@ impl Members {
     /// [`LockError::Unavailable`] when too few members can be asked, [`LockError::Unexpected`] when the
     /// instances cannot be a redlock.
     pub(super) async fn find(instances: &Instances, keys: &Keys) -> Result<Self, LockError> {
-        let round = instances.ask::<(String, String)>(LONGEST, Late::Drop, || scripts::look(keys));
+        let round = instances.ask::<(String, String)>(LONGEST, || scripts::look(keys));
         let seen: Vec<_> = round
             .all(instances.count())
             .await
@@ -79,7 +79,7 @@ impl Members {
             .flatten()
             .any(|seen| seen.list.is_empty() && list.contains(&seen.instance))
         {
-            let round = instances.ask::<String>(LONGEST, Late::Send, || scripts::agree(keys, list));
+            let round = instances.ask::<String>(LONGEST, || scripts::agree(keys, list));
             round.all(instances.count()).await;
         }
         Ok(Self {
@@ -97,7 +97,7 @@ impl Members {
             );
             return Err(unavailable(instances, &detail));
         }
-        let round = instances.ask::<String>(LONGEST, Late::Drop, || scripts::name_instance(keys));
+        let round = instances.ask::<String>(LONGEST, || scripts::name_instance(keys));
         let mut names = BTreeSet::new();
         for (index, answer) in round.all(instances.count()).await.into_iter().enumerate() {
             let name = answered(instances, index, answer)?;
@@ -112,7 +112,7 @@ impl Members {
             }
         }
         let list = names.into_iter().collect::<Vec<_>>().join(",");
-        let round = instances.ask::<String>(LONGEST, Late::Drop, || scripts::agree(keys, &list));
+        let round = instances.ask::<String>(LONGEST, || scripts::agree(keys, &list));
         for (index, answer) in round.all(instances.count()).await.into_iter().enumerate() {
             if answered(instances, index, answer)? != list {
                 return Err(unavailable(

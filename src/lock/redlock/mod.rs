@@ -30,6 +30,7 @@
 //! catches it: its mark gives the ballot a floor, one of two holders of a number is refused, and the older of
 //! two tokens is.
 
+mod first;
 mod instances;
 mod members;
 mod rounds;
@@ -45,7 +46,7 @@ use std::{
 use async_trait::async_trait;
 
 use self::{
-    instances::{Instances, LONGEST, Late},
+    instances::{Instances, LONGEST},
     members::{Members, unavailable, unexpected},
     rounds::{Outcome, validity},
     scripts::Answer,
@@ -203,7 +204,7 @@ impl LockService for Redlock {
         let sent = Moment::now();
         let script = || scripts::renew(&self.keys, &members.list, claim);
         // The TTL is not known before an instance has told it.
-        let mut round = self.instances.ask::<Answer>(LONGEST, Late::Drop, script);
+        let mut round = self.instances.ask::<Answer>(LONGEST, script);
         let (mut renewed, mut lost, mut shortest) = (HashSet::new(), 0, u64::MAX);
         while renewed.len() < majority
             && lost <= count - majority
@@ -232,9 +233,7 @@ impl LockService for Redlock {
 
     async fn release(&self, claim: &Claim) -> Result<(), LockError> {
         let majority = self.instances.majority();
-        let mut round = self
-            .instances
-            .ask::<i64>(LONGEST, Late::Send, || self.keys.release(claim));
+        let mut round = self.instances.tell(|| self.keys.release(claim));
         let mut answers = 0;
         while answers < majority
             && let Some((_, answer)) = round.next().await
@@ -252,9 +251,7 @@ impl LockService for Redlock {
 
     async fn inspect(&self, name: &FenceName) -> Result<LockState, LockError> {
         let (majority, count) = (self.instances.majority(), self.instances.count());
-        let round = self
-            .instances
-            .ask::<Seen>(LONGEST, Late::Drop, || self.keys.inspect(name));
+        let round = self.instances.ask::<Seen>(LONGEST, || self.keys.inspect(name));
         let seen: Vec<_> = round.all(count).await.into_iter().flatten().flatten().collect();
         if seen.len() < majority {
             let detail = format!(
