@@ -1,7 +1,10 @@
 //! The scripts, and the keys they work on.
 
 use std::{
-    sync::LazyLock,
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -39,9 +42,17 @@ pub(in crate::lock) struct Keys {
 pub(in crate::lock) struct Attempt(u64);
 
 impl Attempt {
+    /// Later than all of this process, and than those of others as far as clocks tell.
     pub(in crate::lock) fn new() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
         let since_1970 = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        Self(u64::try_from(since_1970.as_nanos()).unwrap_or_default())
+        let now = u64::try_from(since_1970.as_nanos()).unwrap_or_default();
+        let last = LAST.fetch_max(now, Ordering::Relaxed);
+        Self(if now > last {
+            now
+        } else {
+            LAST.fetch_add(1, Ordering::Relaxed) + 1
+        })
     }
 
     /// Always as long, so that texts compare as the numbers do.

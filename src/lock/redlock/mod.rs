@@ -30,44 +30,37 @@
 //! catches it: its mark gives the ballot a floor, one of two holders of a number is refused, and the older of
 //! two tokens is.
 
+mod contend;
 mod first;
+mod inspect;
 mod instances;
 mod members;
+mod renew;
 mod rounds;
 mod scripts;
 
 use std::{
-    collections::HashSet,
     fmt,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use async_trait::async_trait;
 
 use self::{
-    instances::{Instances, LONGEST},
-    members::{Members, unavailable, unexpected},
-    rounds::{Outcome, validity},
-    scripts::Answer,
+    instances::Instances,
+    members::{Members, unavailable},
+    renew::Renewed,
 };
 use super::{
-    Claim, Held, HolderState, Identity, Kind, LockError, LockService, LockState, Request, Term,
+    Claim, Held, Identity, Kind, LockError, LockService, LockState, Request, Term,
     redis::{
         AddressError,
         address::{Address, Servers},
-        line::{Line, Lines},
-        scripts::{Keys, Seen},
+        line::Lines,
+        scripts::Keys,
     },
-    wait::Backoff,
 };
-use crate::{clock::Moment, name::FenceName, token::Sequence};
-
-/// How often an attempt that was lost to a fault is made again, however short the caller would wait.
-const TRIES: u32 = 3;
-
-/// What other processes get to take their turn.
-const TURN: Duration = Duration::from_millis(10);
+use crate::name::FenceName;
 
 /// The lock service over several Redis instances. Clones share its connections.
 #[derive(Clone)]
@@ -125,43 +118,6 @@ impl Redlock {
             .lock()
             .expect("nothing panics while it holds the members")
     }
-
-    /// Attempts until the lock is held, or others hold it.
-    async fn settle(&self, request: &Request) -> Result<Result<Held, LockError>, LockError> {
-        let mut backoff = Backoff::new(Duration::from_secs(3600));
-        for tries in 1.. {
-            match self.attempt(request).await? {
-                Outcome::Held(held) => return Ok(Ok(held)),
-                Outcome::Busy { expires_in } => return Ok(Err(LockError::Busy { expires_in })),
-                Outcome::Unsettled(error) if tries == TRIES => return Err(error),
-                Outcome::Unsettled(_) => backoff.pause(LockError::Busy { expires_in: None }).await?,
-            }
-        }
-        unreachable!("the last try returns")
-    }
-
-    /// Attempts again and again, as the first of those who wait in this process.
-    async fn first_in_line(
-        &self,
-        request: &Request,
-        line: &Line,
-        give_up: Moment,
-    ) -> Result<Held, LockError> {
-        let mut backoff = Backoff::new(give_up.remaining());
-        loop {
-            let busy = match self.settle(request).await? {
-                Ok(held) => return Ok(held),
-                Err(busy) => busy,
-            };
-            tokio::select! {
-                paused = backoff.pause(busy) => paused?,
-                // Others only ask now and then, and nobody knows whether there are any.
-                () = line.called.notified() => if line.should_let_others() {
-                    tokio::time::sleep(TURN).await;
-                }
-            }
-        }
-    }
 }
 
 #[async_trait]
@@ -175,60 +131,26 @@ impl LockService for Redlock {
     }
 
     async fn acquire(&self, request: &Request) -> Result<Held, LockError> {
-        let give_up = Moment::now() + request.wait;
-        let holder = request.holder.hash();
-        let line = self.lines.at(&request.name);
-        let mut busy = LockError::Busy { expires_in: None };
-        let mut held = None;
-        if request.wait.is_zero() || !line.is_taken_for(&holder) {
-            match self.settle(request).await? {
-                Ok(first) => held = Some(first),
-                Err(error) => busy = error,
-            }
-        }
-        let held = match held {
-            Some(held) => held,
-            None if give_up.has_passed() => return Err(busy),
-            None => match tokio::time::timeout(give_up.remaining(), line.first.lock()).await {
-                Ok(_first) => self.first_in_line(request, &line, give_up).await?,
-                Err(_) => return Err(busy),
-            },
-        };
-        self.lines.acquired(&request.name, holder, &held.term);
+        let held = self.contend(request).await?;
+        self.lines
+            .acquired(&request.name, request.holder.hash(), &held.term);
         Ok(held)
     }
 
     async fn renew(&self, claim: &Claim) -> Result<Term, LockError> {
         let members = self.members().await?;
-        let (majority, count) = (self.instances.majority(), self.instances.count());
-        let sent = Moment::now();
-        let script = || scripts::renew(&self.keys, &members.list, claim);
-        // The TTL is not known before an instance has told it.
-        let mut round = self.instances.ask::<Answer>(LONGEST, script);
-        let (mut renewed, mut lost, mut shortest) = (HashSet::new(), 0, u64::MAX);
-        while renewed.len() < majority
-            && lost <= count - majority
-            && let Some((_, answer)) = round.next().await
-        {
-            match answer {
-                Ok(Answer::Yes { instance, ttl_ms }) => {
-                    renewed.insert(instance);
-                    shortest = shortest.min(ttl_ms);
-                }
-                Ok(Answer::No | Answer::NoMember) => lost += 1,
-                Err(_) => {}
-            }
+        match self.renew_as(claim, &members).await? {
+            Renewed::Until(term) => Ok(term),
+            Renewed::Lost => Err(LockError::Lost),
+            Renewed::OtherMembers => match self.find_members().await {
+                Ok(now) if now != members => match self.renew_as(claim, &now).await? {
+                    Renewed::Until(term) => Ok(term),
+                    _ => Err(LockError::Lost),
+                },
+                // They have lost their data, and the lock with it.
+                _ => Err(LockError::Lost),
+            },
         }
-        if lost > count - majority {
-            return Err(LockError::Lost);
-        }
-        let ttl = Duration::from_millis(shortest);
-        let deadline = sent + validity(ttl);
-        if renewed.len() < majority || deadline.has_passed() {
-            let detail = format!("only {} of {count} instances renewed in time", renewed.len());
-            return Err(unavailable(&self.instances, &detail));
-        }
-        Ok(Term { ttl, deadline })
     }
 
     async fn release(&self, claim: &Claim) -> Result<(), LockError> {
@@ -250,60 +172,7 @@ impl LockService for Redlock {
     }
 
     async fn inspect(&self, name: &FenceName) -> Result<LockState, LockError> {
-        let (majority, count) = (self.instances.majority(), self.instances.count());
-        let round = self.instances.ask::<Seen>(LONGEST, || self.keys.inspect(name));
-        let seen: Vec<_> = round.all(count).await.into_iter().flatten().flatten().collect();
-        if seen.len() < majority {
-            let detail = format!(
-                "{} of {count} instances answer, and {majority} are needed",
-                seen.len()
-            );
-            return Err(unavailable(&self.instances, &detail));
-        }
-        Ok(LockState {
-            holder: self.holder(seen)?,
-            waiting: None,
-        })
-    }
-}
-
-impl Redlock {
-    /// Who holds the lock on a majority, under one ballot.
-    fn holder(&self, seen: Vec<Seen>) -> Result<Option<HolderState>, LockError> {
-        let majority = self.instances.majority();
-        let mut states: Vec<HolderState> = Vec::new();
-        for seen in seen {
-            let (sequence, label, expires_in, holder) = match seen {
-                Seen::Held {
-                    holder,
-                    sequence,
-                    label,
-                    expires_in,
-                } if sequence != 0 => (Sequence::new(sequence), label, expires_in, Some(holder)),
-                Seen::Foreign { expires_in } => (Some(Sequence::FIRST), String::new(), expires_in, None),
-                _ => continue,
-            };
-            let sequence = sequence.ok_or_else(|| unexpected(&self.instances, "a ballot below 1"))?;
-            states.push(HolderState {
-                sequence,
-                label,
-                expires_in,
-                holder,
-            });
-        }
-        states.sort_by_key(|state| std::cmp::Reverse(state.expires_in));
-        let same = |one: &HolderState, other: &HolderState| {
-            (one.holder, one.sequence) == (other.holder, other.sequence)
-        };
-        // It lasts until the majority ends.
-        let last = states.iter().enumerate().find(|(index, state)| {
-            states[..=*index]
-                .iter()
-                .filter(|other| same(state, other))
-                .count()
-                >= majority
-        });
-        Ok(last.map(|(_, state)| state.clone()))
+        self.look_at(name).await
     }
 }
 
