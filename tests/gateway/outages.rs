@@ -262,12 +262,13 @@ async fn a_lease_request_is_answered_in_time() {
     let server = Postgres::start().await;
     let proxy = Proxy::start(format!("127.0.0.1:{}", server.port())).await;
     let url = format!("postgres://postgres@{}/postgres", proxy.addr());
+    let patient = Gateway::start(&url, None, Config::default()).await.client();
+    let token = patient.acquire("a").await;
     let mut config = impatient();
     config.lease_timeout = Duration::from_millis(500);
     config.read_timeout = Duration::from_millis(500);
     let gateway = Gateway::start(&url, None, config).await;
     let client = gateway.client();
-    let token = client.acquire("a").await;
     proxy.pause();
     let request = client.request(Method::POST, &lease("b")).body(r#"{"ttl":"5m"}"#);
     Answer::to(request).await.problem(503, "lock-service-unavailable");
@@ -280,5 +281,5 @@ async fn a_lease_request_is_answered_in_time() {
     assert_eq!(ready["store"]["status"], "unusable", "{ready}");
     assert_eq!(ready["lock_service"]["status"], "unusable", "{ready}");
     proxy.resume();
-    client.wait_for("b").await;
+    patient.wait_for("b").await;
 }
