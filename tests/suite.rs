@@ -8,3 +8,5 @@ mod readme;
 mod servers;
 mod support;
 mod world;
+#[cfg(feature = "zookeeper")]
+mod zookeeper;

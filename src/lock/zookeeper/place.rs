@@ -7,6 +7,7 @@ use uuid::Uuid;
 use zookeeper_client::Error;
 
 use super::session::Session;
+use crate::clock::Moment;
 use crate::lock::give_back;
 
 /// The pause after a removal that failed.
@@ -74,8 +75,12 @@ impl Node {
                 None => return Ok(()),
             },
         };
+        let sent = Moment::now();
         match self.session.call(self.session.client.delete(&path, None)).await {
-            Err(Error::NoNode) => Ok(()),
+            Ok(()) | Err(Error::NoNode) => {
+                self.session.prove(sent);
+                Ok(())
+            }
             result => result,
         }
     }
