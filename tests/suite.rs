@@ -5,6 +5,10 @@ mod demo;
 mod gateway;
 mod grants;
 mod readme;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(feature = "redis")]
+mod redlock;
 mod servers;
 mod support;
 mod world;

@@ -56,7 +56,7 @@ services! { sqlite postgres etcd }
 #[cfg(feature = "zookeeper")]
 services! { zookeeper }
 #[cfg(feature = "redis")]
-services! { redis }
+services! { redis redlock }
 
 mod start {
     use super::*;
@@ -128,6 +128,25 @@ mod start {
             counts: true,
             renews_anywhere: true,
             _servers: Box::new(server),
+        }
+    }
+
+    #[cfg(feature = "redis")]
+    pub async fn redlock() -> Fixture {
+        use fencegate::lock::redlock::Redlock;
+        let (a, b, c) = tokio::join!(
+            support::Redis::start(),
+            support::Redis::start(),
+            support::Redis::start()
+        );
+        let url = format!("redlock://{},{},{}", a.endpoint(), b.endpoint(), c.endpoint());
+        Fixture {
+            one: Arc::new(Redlock::connect(&url).unwrap()),
+            other: Arc::new(Redlock::connect(&url).unwrap()),
+            ttl: Duration::from_millis(600),
+            counts: true,
+            renews_anywhere: true,
+            _servers: Box::new([a, b, c]),
         }
     }
 }
