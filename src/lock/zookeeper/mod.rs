@@ -21,6 +21,7 @@ mod acquire;
 mod address;
 mod claims;
 mod entry;
+mod handover;
 mod lookup;
 mod place;
 mod queue;
@@ -37,6 +38,7 @@ use self::{
     address::Address,
     claims::Claims,
     entry::Entry,
+    handover::Handovers,
     place::{Node, Place},
     session::{Session, Sessions, ends_session},
 };
@@ -50,6 +52,7 @@ const PERSISTENT: CreateOptions<'static> = CreateMode::Persistent.with_acls(Acls
 pub struct ZookeeperLocks {
     sessions: Arc<Sessions>,
     claims: Claims,
+    handovers: Handovers,
     /// Tells znodes that were made here from those of other processes.
     process: Uuid,
 }
@@ -63,6 +66,7 @@ impl ZookeeperLocks {
         Ok(Self {
             sessions: Arc::new(Sessions::new(Address::parse(url)?)),
             claims: Claims::default(),
+            handovers: Handovers::default(),
             process: Uuid::new_v4(),
         })
     }
@@ -149,7 +153,10 @@ impl LockService for ZookeeperLocks {
 
     async fn release(&self, claim: &Claim) -> Result<(), LockError> {
         let left = match self.claims.take(claim) {
-            Some(granted) => Place::new(granted.node).leave().await,
+            Some(granted) => {
+                let _released = granted.node.path().map(|path| self.handovers.release(path));
+                Place::new(granted.node).leave().await
+            }
             None => match self.find(claim).await? {
                 Some(first) => {
                     let session = self.sessions.any().await?;

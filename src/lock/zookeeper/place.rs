@@ -25,11 +25,13 @@ pub(super) struct Node {
 }
 
 impl Node {
-    pub(super) fn new(session: Session, lock: String) -> Self {
+    pub(super) fn new(session: Session, lock: String, process: Uuid) -> Self {
+        // The first half is the same for all of a process.
+        let uuid = Uuid::from_u64_pair(process.as_u64_pair().0, Uuid::new_v4().as_u64_pair().1);
         Self {
             session,
             lock,
-            prefix: format!("_c_{}-lock-", Uuid::new_v4()),
+            prefix: format!("_c_{uuid}-lock-"),
             name: None,
         }
     }
@@ -47,6 +49,14 @@ impl Node {
     /// Where it is, or was; `None` before it was created.
     pub(super) fn path(&self) -> Option<String> {
         self.name.as_ref().map(|name| format!("{}/{name}", self.lock))
+    }
+
+    /// Whether a znode in the same queue was made by the same process.
+    pub(super) fn is_sibling(&self, path: &str) -> bool {
+        const HALF: usize = "_c_01234567-89ab-cdef-".len();
+        path.rsplit('/')
+            .next()
+            .is_some_and(|name| name.starts_with(&self.prefix[..HALF]))
     }
 
     /// Looks for it among the children of the fence's znode.
