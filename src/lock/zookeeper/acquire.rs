@@ -13,7 +13,7 @@ use super::{
     ZookeeperLocks,
     claims::Granted,
     entry::Entry,
-    place::{Node, Place},
+    place::{Node, Place, is_of},
     queue::{Queue, Turn},
     session::{Session, ends_session, is_broken_connection},
 };
@@ -99,7 +99,7 @@ impl ZookeeperLocks {
     async fn attempt(&self, session: &Session, request: &Request, give_up: Moment) -> Result<Held, Stop> {
         let lock = self.address().lock_path(&request.name);
         if request.wait.is_zero()
-            && let Some(first) = self
+            && let Some((first, _)) = self
                 .first(session, &request.name)
                 .await
                 .map_err(|error| self.stop(error))?
@@ -137,7 +137,7 @@ impl ZookeeperLocks {
     async fn create(&self, place: &mut Place, request: &Request) -> Result<(), Error> {
         let session = place.session.clone();
         let (client, ttl) = (&session.client, session.timeout);
-        let data = Entry::new(&request.holder.hash(), &request.label, ttl, self.process).write();
+        let data = Entry::new(&request.holder.hash(), &request.label, ttl).write();
         let path = place.create_path();
         let create = async {
             while place.name.is_none() {
@@ -218,7 +218,7 @@ impl ZookeeperLocks {
                 Turn::After(before, is_first) => (format!("{}/{before}", place.lock), is_first),
             };
             let mut handover = self.handovers.expect(&before);
-            if place.is_sibling(&before)
+            if is_of(self.process, &before)
                 && tokio::time::timeout(PATIENCE.min(give_up.remaining()), handover.handed_over())
                     .await
                     .is_ok()

@@ -24,9 +24,17 @@ pub(super) struct Node {
     pub(super) name: Option<String>,
 }
 
+/// Whether a znode was made by this process: the first half of the UUID is the same for all of those.
+pub(super) fn is_of(process: Uuid, path: &str) -> bool {
+    let uuid = path
+        .rsplit("/_c_")
+        .next()
+        .and_then(|name| name.get(..36)?.parse::<Uuid>().ok());
+    uuid.is_some_and(|uuid| uuid.as_u64_pair().0 == process.as_u64_pair().0)
+}
+
 impl Node {
     pub(super) fn new(session: Session, lock: String, process: Uuid) -> Self {
-        // The first half is the same for all of a process.
         let uuid = Uuid::from_u64_pair(process.as_u64_pair().0, Uuid::new_v4().as_u64_pair().1);
         Self {
             session,
@@ -49,14 +57,6 @@ impl Node {
     /// Where it is, or was; `None` before it was created.
     pub(super) fn path(&self) -> Option<String> {
         self.name.as_ref().map(|name| format!("{}/{name}", self.lock))
-    }
-
-    /// Whether a znode in the same queue was made by the same process.
-    pub(super) fn is_sibling(&self, path: &str) -> bool {
-        const HALF: usize = "_c_01234567-89ab-cdef-".len();
-        path.rsplit('/')
-            .next()
-            .is_some_and(|name| name.starts_with(&self.prefix[..HALF]))
     }
 
     /// Looks for it among the children of the fence's znode.
