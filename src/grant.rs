@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     database::DatabaseError,
     lease::Lease,
-    lock::{Claim, Held, Identity, LockError, LockService, Request, Term},
+    lock::{Claim, Held, Identity, LockError, LockService, Request, Term, give_back},
     name::{FenceName, NameError},
     store::{EpochState, SealOutcome, Store, StoreError},
     token::{Holder, Token},
@@ -185,17 +185,23 @@ impl Locks {
         };
         let held = self.service.acquire(&request).await?;
         let claim = held.claim.clone();
-        let mut unsealed = Unsealed {
+        let mut dropped = GiveBack {
             service: &self.service,
             claim: &claim,
-            give_back: !chosen,
+            // A caller that chose its holder comes back for this very lock when the answer was lost.
+            armed: !chosen,
         };
         let sealed = async {
             self.check_history(before.clone(), &held.identity).await?;
             self.seal(before, held).await
-        };
-        let sealed = sealed.await;
-        unsealed.give_back = sealed.is_err();
+        }
+        .await;
+        dropped.armed = false;
+        if sealed.is_err()
+            && let Err(error) = self.service.release(&claim).await
+        {
+            tracing::warn!(fence = %claim.name, %error, "a lock that was not sealed stays until it expires");
+        }
         sealed
     }
 
@@ -281,21 +287,20 @@ fn claim(name: &FenceName, token: &Token) -> Claim {
     }
 }
 
-/// Gives a lock that did not become a grant back, in the background. When the caller went away meanwhile, only
-/// if nobody but this call knows the holder: whoever chose it comes back for this very lock.
-struct Unsealed<'a> {
+/// Gives a lock back, in the background, when the caller goes away before it has become a grant.
+struct GiveBack<'a> {
     service: &'a Arc<dyn LockService>,
     claim: &'a Claim,
-    give_back: bool,
+    armed: bool,
 }
 
-impl Drop for Unsealed<'_> {
+impl Drop for GiveBack<'_> {
     fn drop(&mut self) {
-        let (true, Ok(runtime)) = (self.give_back, tokio::runtime::Handle::try_current()) else {
+        if !self.armed {
             return;
-        };
+        }
         let (service, claim) = (self.service.clone(), self.claim.clone());
-        runtime.spawn(async move {
+        give_back(async move {
             if let Err(error) = service.release(&claim).await {
                 tracing::warn!(fence = %claim.name, %error, "a lock that was not sealed stays until it expires");
             }

@@ -13,9 +13,13 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+#[cfg(feature = "client")]
+pub mod client;
 pub mod clock;
 pub mod connect;
 pub mod database;
+#[cfg(feature = "gateway")]
+pub mod gateway;
 pub mod grant;
 pub mod guard;
 pub mod lease;
@@ -33,3 +37,8 @@ pub use lock::{LockError, LockService};
 pub use name::{FenceName, NameError, RecordKey};
 pub use store::{Store, StoreError};
 pub use token::{Epoch, Holder, Mark, Sequence, Token, TokenError};
+
+/// The README's Rust is compiled with the documentation's.
+#[cfg(all(doctest, feature = "etcd", feature = "postgres"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

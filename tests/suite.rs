@@ -1,8 +1,16 @@
 //! Every test of the project, in one binary: it links once, and all of it shares `support`.
 
 mod conformance;
-mod support;
-
+mod demo;
+mod gateway;
+mod grants;
+mod readme;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(feature = "redis")]
+mod redlock;
 mod servers;
+mod support;
+mod world;
 #[cfg(feature = "zookeeper")]
 mod zookeeper;

@@ -87,18 +87,22 @@ pub async fn check_migrated(pool: &PgPool) -> Result<(), DatabaseError> {
 /// # Errors
 /// [`DatabaseError::Unavailable`] if there is no living connection to be had.
 pub async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, DatabaseError> {
-    let mut dead = 0;
+    // Each failure takes a dead connection out of the pool, so beyond its size something else is wrong.
+    let mut tries = pool.options().get_max_connections();
     loop {
         match pool.begin_with("begin isolation level read committed").await {
-            Ok(transaction) => return Ok(transaction),
-            Err(error) => {
-                let error = DatabaseError::from(error);
-                dead += 1;
-                // Each failure took a dead connection out of the pool, or could not make a new one.
-                if !matches!(error, DatabaseError::Unavailable(_)) || pool.size() == 0 || dead > 64 {
-                    return Err(error);
-                }
-            }
+            Err(error) if tries > 0 && is_dead_connection(&error) => tries -= 1,
+            begun => return Ok(begun?),
         }
+    }
+}
+
+/// Whether nothing but the connection is at fault, so that another one may do.
+pub(crate) fn is_dead_connection(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => true,
+        // Ended by the administrator, or by a crash of another backend, while it was idle.
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| code.starts_with("57P0")),
+        _ => false,
     }
 }

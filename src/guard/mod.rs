@@ -80,7 +80,7 @@ impl From<sqlx::Error> for GuardError {
 }
 
 /// Applies the rule to a token that nothing but the mark can confirm.
-fn check(fence: &FenceName, mark: Option<Mark>, token: &Mark) -> Result<(), GuardError> {
+pub(crate) fn check(fence: &FenceName, mark: Option<Mark>, token: &Mark) -> Result<(), GuardError> {
     match rule::admit(mark.as_ref(), token, false) {
         Verdict::Refuse(reason) => {
             let refusal = Refusal {

@@ -13,8 +13,13 @@
 
 #[cfg(feature = "etcd")]
 pub mod etcd;
+mod giving_back;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+#[cfg(feature = "redis")]
+pub mod redis;
+#[cfg(feature = "redis")]
+pub mod redlock;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod wait;
@@ -28,9 +33,13 @@ use uuid::Uuid;
 
 use crate::{
     clock::Moment,
+    database::DatabaseError,
     name::FenceName,
     token::{Holder, HolderHash, Sequence},
 };
+
+pub(crate) use giving_back::give_back;
+pub use giving_back::given_back;
 
 /// The kinds of lock services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -179,7 +188,8 @@ pub struct LockState {
 /// A live holder, as others may see it.
 #[derive(Debug, Clone)]
 pub struct HolderState {
-    /// The number of its acquisition.
+    /// The number of its acquisition. 1 for a program that took the lock without fencegate on a service whose own
+    /// clients have no sequence.
     pub sequence: Sequence,
     /// Its text for people.
     pub label: String,
@@ -269,5 +279,25 @@ impl LockError {
     /// Whether the same call may succeed later without any change.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Self::Busy { .. } | Self::Unavailable { .. })
+    }
+}
+
+/// Of lock services that live in a database.
+impl From<DatabaseError> for LockError {
+    fn from(error: DatabaseError) -> Self {
+        let service = "in the database".to_owned();
+        let detail = error.to_string();
+        match error {
+            DatabaseError::Unavailable(_) | DatabaseError::Conflict(_) | DatabaseError::OutcomeUnknown(_) => {
+                Self::Unavailable { service, detail }
+            }
+            _ => Self::Unexpected { service, detail },
+        }
+    }
+}
+
+impl From<sqlx::Error> for LockError {
+    fn from(error: sqlx::Error) -> Self {
+        DatabaseError::from(error).into()
     }
 }

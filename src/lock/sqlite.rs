@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     clock::{self, Moment},
-    database::{DatabaseError, sqlite::SqliteFile},
+    database::sqlite::SqliteFile,
     name::FenceName,
     token::{HolderHash, Sequence},
 };
@@ -242,20 +242,5 @@ fn unexpected(detail: &str) -> LockError {
     LockError::Unexpected {
         service: "sqlite".into(),
         detail: detail.into(),
-    }
-}
-
-impl From<DatabaseError> for LockError {
-    fn from(error: DatabaseError) -> Self {
-        Self::Unavailable {
-            service: "in the database".into(),
-            detail: error.to_string(),
-        }
-    }
-}
-
-impl From<sqlx::Error> for LockError {
-    fn from(error: sqlx::Error) -> Self {
-        DatabaseError::from(error).into()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::LockError;
+use super::{LockError, give_back};
 use crate::clock::Moment;
 
 /// The shortest and the longest pause between two tries.
@@ -37,7 +37,8 @@ impl Backoff {
     }
 }
 
-fn random_share() -> f64 {
+/// From 0 to 1.
+pub(super) fn random_share() -> f64 {
     let mut random = [0; 4];
     getrandom::fill(&mut random).expect("the operating system gives random numbers");
     f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX)
@@ -59,8 +60,8 @@ impl<F: Future<Output = ()> + Send + 'static> Undo<F> {
 
 impl<F: Future<Output = ()> + Send + 'static> Drop for Undo<F> {
     fn drop(&mut self) {
-        if let (Some(undo), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
-            runtime.spawn(undo);
+        if let Some(undo) = self.0.take() {
+            give_back(undo);
         }
     }
 }

@@ -19,7 +19,8 @@ pub struct Fixture {
     pub counts: bool,
     /// Whether a process may renew what another acquired.
     pub renews_anywhere: bool,
-    pub servers: Box<dyn Any + Send>,
+    /// Ends them when it is dropped.
+    pub _servers: Box<dyn Any + Send>,
 }
 
 impl Fixture {

@@ -11,19 +11,37 @@ use crate::support::{Proxy, eventually};
 /// Long enough for an echo to come back if nothing holds it up.
 const MOMENT: Duration = Duration::from_millis(200);
 
-/// Sends back what it gets, and counts the bytes that reached it.
-async fn echo() -> (String, Arc<AtomicUsize>) {
+/// What has reached the server.
+#[derive(Default)]
+struct Received {
+    connections: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Received {
+    fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::SeqCst)
+    }
+}
+
+/// Sends back what it gets.
+async fn echo() -> (String, Arc<Received>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let received = Arc::new(AtomicUsize::new(0));
+    let received = Arc::new(Received::default());
     let counter = received.clone();
     tokio::spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
+            counter.connections.fetch_add(1, Ordering::SeqCst);
             let counter = counter.clone();
             tokio::spawn(async move {
                 let mut chunk = [0; 1024];
                 while let Ok(length @ 1..) = stream.read(&mut chunk).await {
-                    counter.fetch_add(length, Ordering::SeqCst);
+                    counter.bytes.fetch_add(length, Ordering::SeqCst);
                     stream.write_all(&chunk[..length]).await.unwrap();
                 }
             });
@@ -94,9 +112,10 @@ async fn a_pause_holds_data_up_and_loses_none() {
 
     proxy.pause();
     exchange(&mut stream, "one").await.unwrap_err();
-    assert_eq!(received.load(Ordering::SeqCst), 5);
+    assert_eq!(received.bytes(), 5);
     let mut newcomer = connect(&proxy).await;
     exchange(&mut newcomer, "two").await.unwrap_err();
+    assert_eq!(received.connections(), 1);
 
     proxy.resume();
     hear(&mut stream, "one").await.unwrap();
@@ -111,7 +130,7 @@ async fn paused_replies_do_not_keep_the_server_from_acting() {
     exchange(&mut stream, "hello").await.unwrap();
     proxy.pause_replies();
     exchange(&mut stream, "one").await.unwrap_err();
-    assert_eq!(received.load(Ordering::SeqCst), 8);
+    assert_eq!(received.bytes(), 8);
     proxy.resume();
     hear(&mut stream, "one").await.unwrap();
 }
@@ -128,7 +147,7 @@ async fn a_cut_on_request_loses_the_reply_but_not_the_request() {
     let error = stream.read(&mut [0; 8]).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     happened.await.unwrap();
-    assert_eq!(received.load(Ordering::SeqCst), 11);
+    assert_eq!(received.bytes(), 11);
     // Once only, and nobody else.
     exchange(&mut bystander, "commit").await.unwrap();
 }

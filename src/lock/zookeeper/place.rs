@@ -8,6 +8,7 @@ use zookeeper_client::Error;
 
 use super::session::Session;
 use crate::clock::Moment;
+use crate::lock::give_back;
 
 /// The pause after a removal that failed.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -145,8 +146,8 @@ impl std::ops::DerefMut for Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let (Some(node), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
-            runtime.spawn(node.remove_surely());
+        if let Some(node) = self.0.take() {
+            give_back(node.remove_surely());
         }
     }
 }

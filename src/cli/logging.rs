@@ -1,0 +1,36 @@
+//! Logs on standard error: for people at a terminal, JSON elsewhere.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::{EnvFilter, fmt};
+
+/// For a service.
+pub(super) const SERVICE: &str = "info,sqlx=warn";
+/// For a verb that talks to a person.
+pub(super) const QUIET: &str = "warn,sqlx=error";
+
+/// Starts logging, filtered as `FENCEGATE_LOG` or else `RUST_LOG` says, or by default.
+pub(super) fn start(default: &str) {
+    let wanted = ["FENCEGATE_LOG", "RUST_LOG"]
+        .into_iter()
+        .filter_map(|name| std::env::var(name).ok())
+        .find(|filter| !filter.is_empty());
+    let filter = match wanted.as_deref().map(EnvFilter::try_new) {
+        Some(Ok(filter)) => filter,
+        Some(Err(error)) => {
+            eprintln!("fencegate: the log filter is not understood, so it is \"{default}\": {error}");
+            EnvFilter::new(default)
+        }
+        None => EnvFilter::new(default),
+    };
+    let log = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if std::io::stderr().is_terminal() {
+        log.compact().init();
+    } else {
+        log.json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .init();
+    }
+}

@@ -1,0 +1,135 @@
+//! A writer of the demo: a process of its own that speaks HTTP to the gateway, and tells the demo on its standard
+//! output what it does, a line of JSON each.
+
+use std::{
+    io::{BufRead, Write as _},
+    time::Duration,
+};
+
+use anyhow::Context;
+use serde::{Deserialize, Serialize};
+
+use super::{Happening, LEDGER};
+use fencegate::{
+    client::{AcquireOptions, Client, ClientError},
+    clock,
+    name::{FenceName, RecordKey},
+    store::{Condition, Value},
+    token::Token,
+};
+
+/// What a writer is told when it is started.
+#[derive(Debug, Clone)]
+pub struct Writer {
+    /// Its name, which it adds to the ledger.
+    pub name: String,
+    /// The gateway.
+    pub gateway: String,
+    /// The fence.
+    pub fence: FenceName,
+    /// The time to live to ask for.
+    pub ttl: Duration,
+    /// Whether to wait for a line on the standard input between the first reading and writing.
+    pub pause: bool,
+}
+
+/// A line of a writer's output.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Line {
+    /// Microseconds on the clock that all processes share.
+    pub(super) at_us: u64,
+    #[serde(flatten)]
+    pub(super) happening: Happening,
+}
+
+impl Writer {
+    /// Reads the ledger, adds its name and writes it back, under a lease; again if the write is refused.
+    ///
+    /// # Errors
+    /// When the gateway cannot be asked, or refuses for another reason than the token.
+    pub async fn run(self) -> anyhow::Result<()> {
+        let client = Client::new(&self.gateway)?;
+        let ledger: RecordKey = LEDGER.parse()?;
+        let mut pause = self.pause;
+        loop {
+            tell(Happening::Asks)?;
+            let options = AcquireOptions {
+                ttl: Some(self.ttl),
+                wait: Some(self.ttl * 2 + Duration::from_secs(20)),
+                label: Some(format!("demo writer {}", self.name)),
+                holder: None,
+            };
+            let lease = client.acquire(&self.fence, &options).await?;
+            let ttl_ms = u64::try_from(lease.ttl.as_millis())?;
+            tell(Happening::Holds {
+                token: lease.token.to_string(),
+                ttl_ms,
+            })?;
+
+            let record = client.read(&self.fence, &ledger).await?;
+            let mut names: Vec<String> = match record {
+                Some(record) => serde_json::from_slice(&record.value.bytes)?,
+                None => Vec::new(),
+            };
+            tell(Happening::Read {
+                ledger: names.clone(),
+            })?;
+            if std::mem::take(&mut pause) {
+                std::io::stdin()
+                    .lock()
+                    .read_line(&mut String::new())
+                    .context("waiting to go on")?;
+            }
+            names.push(self.name.clone());
+            if self.write(&client, &lease.token, &ledger, names).await? {
+                client.release(&self.fence, &lease.token).await?;
+                return tell(Happening::Released);
+            }
+        }
+    }
+
+    /// Whether the write was accepted.
+    async fn write(
+        &self,
+        client: &Client,
+        token: &Token,
+        ledger: &RecordKey,
+        names: Vec<String>,
+    ) -> anyhow::Result<bool> {
+        let value = Value {
+            bytes: serde_json::to_vec(&names)?,
+            content_type: "application/json".into(),
+        };
+        match client
+            .put(&self.fence, token, ledger, value, Condition::Always)
+            .await
+        {
+            Ok(_) => {
+                let added = self.name.clone();
+                tell(Happening::Wrote {
+                    token: token.to_string(),
+                    ledger: names,
+                    added,
+                })?;
+                Ok(true)
+            }
+            Err(ClientError::Problem(problem)) if problem.status == 412 => {
+                tell(Happening::Refused {
+                    token: token.to_string(),
+                    status: problem.status,
+                    problem: problem.name().to_owned(),
+                    mark: problem.mark.clone(),
+                })?;
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn tell(happening: Happening) -> anyhow::Result<()> {
+    let at_us = u64::try_from(clock::boot().1.as_micros())?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", serde_json::to_string(&Line { at_us, happening })?)?;
+    Ok(out.flush()?)
+}

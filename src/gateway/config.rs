@@ -1,0 +1,89 @@
+//! Every limit and every timeout of the gateway, in one place.
+
+use std::{net::SocketAddr, time::Duration};
+
+use super::ServeError;
+
+/// What a gateway allows, and how long it waits for whom.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Config {
+    /// Whether to listen beyond loopback, although there is neither TLS nor authentication: whoever reaches
+    /// the address may then lease, write and read everything. Defaults to false.
+    pub allow_plaintext_without_auth: bool,
+
+    /// The most bytes of a record's value. Defaults to 1 MiB.
+    pub max_value: usize,
+    /// The most bytes of a JSON body. Defaults to 16 KiB.
+    pub max_json: usize,
+    /// The most bytes of a request's head over HTTP/1 (8 KiB at least), and of its headers over HTTP/2.
+    /// Defaults to 64 KiB.
+    pub max_head: u32,
+    /// The most headers of an HTTP/1 request. Defaults to 100.
+    pub max_headers: usize,
+
+    /// How long a new connection may take to send its first request's head. Defaults to 10 s.
+    pub first_head_timeout: Duration,
+    /// How long a connection may take to send the head of a further request, which is also how long it may be
+    /// idle. Defaults to 60 s.
+    pub head_timeout: Duration,
+    /// How long a request's body may take to arrive. Defaults to 30 s.
+    pub body_timeout: Duration,
+
+    /// The longest wait that may be asked for with a lease. Defaults to 5 min.
+    pub max_wait: Duration,
+    /// The most lease requests that wait at the same time. Defaults to 10,000.
+    pub max_waiting: usize,
+    /// How long a lease request may take beyond the wait that it asks for. Defaults to 10 s.
+    pub lease_timeout: Duration,
+    /// How long the store may take to answer a reading request. Defaults to 10 s.
+    pub read_timeout: Duration,
+    /// How long a client waits for its write. The write itself is never cut short: its outcome is reported as
+    /// unknown. Defaults to 30 s.
+    pub write_timeout: Duration,
+    /// How long `/readyz` waits for the store and for the lock service. Defaults to 2 s.
+    pub probe_timeout: Duration,
+
+    /// How long to go on accepting requests once told to stop, while `/readyz` says so, for load balancers to
+    /// notice. Lease requests are refused meanwhile. Defaults to zero.
+    pub drain_notice: Duration,
+    /// How long requests that are under way then have to finish. Defaults to 25 s.
+    pub drain_timeout: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            allow_plaintext_without_auth: false,
+            max_value: 1024 * 1024,
+            max_json: 16 * 1024,
+            max_head: 64 * 1024,
+            max_headers: 100,
+            first_head_timeout: Duration::from_secs(10),
+            head_timeout: Duration::from_secs(60),
+            body_timeout: Duration::from_secs(30),
+            max_wait: Duration::from_secs(300),
+            max_waiting: 10_000,
+            lease_timeout: Duration::from_secs(10),
+            read_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(30),
+            probe_timeout: Duration::from_secs(2),
+            drain_notice: Duration::ZERO,
+            drain_timeout: Duration::from_secs(25),
+        }
+    }
+}
+
+impl Config {
+    /// Whether the gateway may listen on this address.
+    ///
+    /// # Errors
+    /// [`ServeError::Exposed`] if other machines reach it, unless [`Config::allow_plaintext_without_auth`].
+    pub fn may_listen(&self, address: SocketAddr) -> Result<(), ServeError> {
+        if address.ip().is_loopback() || self.allow_plaintext_without_auth {
+            Ok(())
+        } else {
+            Err(ServeError::Exposed(address))
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Fences: what is remembered of each, who holds it, and whether a token may act.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::{Query, State, rejection::QueryRejection},
+    http::header,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde::{Deserialize, Serialize};
+use time::format_description::well_known::Rfc3339;
+
+use super::{Gateway, Problem, path::Fence, token_header::Presented};
+use crate::{
+    guard::{self, GuardError},
+    lock::LockState,
+    name::FenceName,
+    store::FenceState,
+    token::Mark,
+};
+
+/// How many fences a page has, unless asked otherwise, and at most.
+const PAGE: (u32, u32) = (100, 1000);
+
+pub(super) fn routes() -> Router<Arc<Gateway>> {
+    Router::new()
+        .route("/v1/fences", get(list))
+        .route("/v1/fences/{fence}", get(show))
+        .route("/v1/fences/{fence}/check", post(check))
+}
+
+#[derive(Serialize)]
+struct Listed {
+    fence: String,
+    mark: String,
+    epoch: i64,
+    sequence: String,
+    sealed_at: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Page {
+    fences: Vec<Listed>,
+    /// The `after` of the next page; none on the last one.
+    next: Option<String>,
+}
+
+/// What the store remembers, and what the lock service sees. The mark is null for a fence that was never sealed.
+#[derive(Serialize)]
+struct Shown<'a> {
+    fence: &'a str,
+    mark: Option<String>,
+    epoch: Option<i64>,
+    sequence: Option<String>,
+    sealed_at: Option<String>,
+    lock_service: &'static str,
+    /// Whether the lock service could be asked for the rest.
+    lock_service_answers: bool,
+    holder: Option<ShownHolder>,
+    waiting: Option<u64>,
+}
+
+#[derive(Serialize)]
+struct ShownHolder {
+    sequence: String,
+    label: String,
+    expires_in_ms: u64,
+}
+
+#[derive(Serialize)]
+struct Checked<'a> {
+    fence: &'a str,
+    mark: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    #[serde(default)]
+    prefix: String,
+    #[serde(default)]
+    after: String,
+    limit: Option<u32>,
+}
+
+async fn list(
+    State(gateway): State<Arc<Gateway>>,
+    asked: Result<Query<Asked>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(asked) = asked.map_err(|error| Problem::query_malformed(error.body_text()))?;
+    let limit = asked.limit.unwrap_or(PAGE.0);
+    if !(1..=PAGE.1).contains(&limit) {
+        return Err(Problem::query_malformed(format!("limit is from 1 to {}", PAGE.1)));
+    }
+    for text in [&asked.prefix, &asked.after] {
+        if text.len() > FenceName::LONGEST || text.chars().any(char::is_control) {
+            return Err(Problem::query_malformed(
+                "no fence name is like prefix, or like after",
+            ));
+        }
+    }
+    // One more than is shown, to know whether there is a next page.
+    let fences = gateway
+        .read(
+            gateway
+                .locks
+                .store()
+                .fences(&asked.prefix, &asked.after, limit + 1),
+        )
+        .await?;
+    let shown = usize::try_from(limit).unwrap_or(usize::MAX);
+    let last = shown.checked_sub(1).filter(|_| fences.len() > shown);
+    let next = last.map(|last| fences[last].name.to_string());
+    let fences = fences.iter().take(shown).map(|state| Listed {
+        fence: state.name.to_string(),
+        mark: state.mark.to_string(),
+        epoch: state.mark.epoch.get(),
+        sequence: state.mark.sequence.to_string(),
+        sealed_at: sealed_at(state),
+    });
+    let page = Page {
+        fences: fences.collect(),
+        next,
+    };
+    Ok(uncached(page))
+}
+
+async fn show(State(gateway): State<Arc<Gateway>>, Fence(name): Fence) -> Result<Response, Problem> {
+    let service = gateway.locks.service();
+    let inspected = tokio::time::timeout(gateway.config.probe_timeout, service.inspect(&name));
+    let (state, inspected) = tokio::join!(gateway.read(gateway.locks.store().fence(&name)), inspected);
+    let (state, inspected) = (state?, inspected.ok().and_then(Result::ok));
+    let lock_service_answers = inspected.is_some();
+    let LockState { holder, waiting } = inspected.unwrap_or_default();
+    if state.is_none() && holder.is_none() && lock_service_answers {
+        return Err(Problem::fence_not_found());
+    }
+    Ok(uncached(Shown {
+        fence: name.as_str(),
+        mark: state.as_ref().map(|state| state.mark.to_string()),
+        epoch: state.as_ref().map(|state| state.mark.epoch.get()),
+        sequence: state.as_ref().map(|state| state.mark.sequence.to_string()),
+        sealed_at: state.as_ref().and_then(sealed_at),
+        lock_service: service.kind().as_str(),
+        lock_service_answers,
+        holder: holder.map(|holder| ShownHolder {
+            sequence: holder.sequence.to_string(),
+            label: holder.label,
+            expires_in_ms: u64::try_from(holder.expires_in.as_millis()).unwrap_or(u64::MAX),
+        }),
+        waiting,
+    }))
+}
+
+/// May this token act now? For resources that live elsewhere. The answer is already old when it arrives: a newer
+/// holder may have been granted the fence meanwhile.
+async fn check(
+    State(gateway): State<Arc<Gateway>>,
+    Fence(name): Fence,
+    Presented(token): Presented,
+) -> Result<Response, Problem> {
+    admit(&gateway, &name, &token.mark()).await?;
+    Ok(uncached(Checked {
+        fence: name.as_str(),
+        mark: token.to_string(),
+    }))
+}
+
+/// Refuses a token that is not the fence's mark.
+pub(super) async fn admit(gateway: &Gateway, name: &FenceName, token: &Mark) -> Result<(), Problem> {
+    let state = gateway.read(gateway.locks.store().fence(name)).await?;
+    match guard::check(name, state.map(|state| state.mark), token) {
+        Ok(()) => Ok(()),
+        Err(GuardError::Refused(refusal)) => Err(Problem::refused(&refusal)),
+        Err(error) => Err(Problem::internal(error)),
+    }
+}
+
+fn sealed_at(state: &FenceState) -> Option<String> {
+    state.sealed_at.format(&Rfc3339).ok()
+}
+
+fn uncached(body: impl Serialize) -> Response {
+    ([(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
+}

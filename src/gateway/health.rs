@@ -1,0 +1,110 @@
+//! Health: whether the process lives, and whether it can do its work.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde::Serialize;
+
+use super::Gateway;
+use crate::{grant::Locks, lock::Identity};
+
+const LIVEZ: &str = "/livez";
+const READYZ: &str = "/readyz";
+
+pub(super) fn routes() -> Router<Arc<Gateway>> {
+    Router::new().route(LIVEZ, get(live)).route(READYZ, get(ready))
+}
+
+/// Whether a route is asked by machines, every few seconds.
+pub(super) fn is_probe(route: &str) -> bool {
+    [LIVEZ, READYZ].contains(&route)
+}
+
+#[derive(Serialize)]
+struct Live {
+    status: &'static str,
+}
+
+#[derive(Serialize)]
+struct Ready {
+    status: &'static str,
+    store: Part,
+    lock_service: Part,
+}
+
+#[derive(Serialize)]
+struct Part {
+    name: String,
+    status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+}
+
+impl Part {
+    fn new(name: String, asked: &Result<(), String>) -> Self {
+        Self {
+            name,
+            status: if asked.is_ok() { "ok" } else { "unusable" },
+            problem: asked.clone().err(),
+        }
+    }
+}
+
+async fn live() -> Response {
+    ([(header::CACHE_CONTROL, "no-store")], Json(Live { status: "ok" })).into_response()
+}
+
+async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
+    let (locks, limit) = (&gateway.locks, gateway.config.probe_timeout);
+    let store = async { locks.store().check().await.map_err(|error| error.to_string()) };
+    let (store, lock_service) = tokio::join!(in_time(limit, store), in_time(limit, usable(locks)));
+    let status = if gateway.draining.is_cancelled() {
+        "draining"
+    } else if store.is_ok() && lock_service.is_ok() {
+        "ready"
+    } else {
+        "not-ready"
+    };
+    let body = Ready {
+        status,
+        store: Part::new(locks.store().describe(), &store),
+        lock_service: Part::new(locks.service().kind().to_string(), &lock_service),
+    };
+    let code = match status {
+        "ready" => StatusCode::OK,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    (code, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
+}
+
+/// Whether the lock service answers, and with the history that the epoch is bound to.
+async fn usable(locks: &Locks) -> Result<(), String> {
+    let found = locks
+        .service()
+        .identity()
+        .await
+        .map_err(|error| error.to_string())?;
+    // A store that does not answer is no fault of the lock service's.
+    let bound = locks.store().epoch().await.ok().and_then(|state| state.bound);
+    match bound {
+        Some(bound) if bound != found => Err(other_history(&bound, &found)),
+        _ => Ok(()),
+    }
+}
+
+fn other_history(bound: &Identity, found: &Identity) -> String {
+    format!("the epoch belongs to {bound}, and this is {found}: it gives no leases until the epoch is raised")
+}
+
+async fn in_time(limit: Duration, asked: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    let late = || Err(format!("no answer in {}", humantime::format_duration(limit)));
+    tokio::time::timeout(limit, asked)
+        .await
+        .unwrap_or_else(|_| late())
+}

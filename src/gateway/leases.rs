@@ -1,0 +1,172 @@
+//! Leases: acquire, renew, release.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::State,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::post,
+};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::{
+    Gateway, Problem, body,
+    path::Fence,
+    token_header::{FENCING_TOKEN, Presented},
+};
+use crate::{
+    grant::{Grant, Options},
+    lock::Kind,
+    token::Holder,
+};
+
+pub(super) fn routes() -> Router<Arc<Gateway>> {
+    Router::new().route(
+        "/v1/fences/{fence}/lease",
+        post(acquire).put(renew).delete(release),
+    )
+}
+
+/// What an acquisition may ask for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    #[serde(default, deserialize_with = "body::duration")]
+    ttl: Option<Duration>,
+    #[serde(default, deserialize_with = "body::duration")]
+    wait: Option<Duration>,
+    label: Option<String>,
+    #[serde(default, deserialize_with = "holder")]
+    holder: Option<Holder>,
+}
+
+/// A renewal asks for nothing: the lease keeps its ttl.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AskedAgain {}
+
+/// A lease, as its holder sees it.
+#[derive(Serialize)]
+struct Leased<'a> {
+    fence: &'a str,
+    token: String,
+    epoch: i64,
+    sequence: String,
+    ttl: String,
+    expires_in_ms: u64,
+    lock_service: &'static str,
+}
+
+fn holder<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Holder>, D::Error> {
+    let text = Option::<String>::deserialize(deserializer)?;
+    text.map(|text| text.parse().map_err(serde::de::Error::custom))
+        .transpose()
+}
+
+/// Dropped when the client goes away, and with it the place in the queue.
+async fn acquire(
+    State(gateway): State<Arc<Gateway>>,
+    Fence(name): Fence,
+    body: Body,
+) -> Result<Response, Problem> {
+    let config = &gateway.config;
+    let bytes = body::read(body, config.max_json, config.body_timeout).await?;
+    let asked: Asked = body::json(&bytes)?;
+    let defaults = Options::default();
+    let options = Options {
+        ttl: asked.ttl.unwrap_or(defaults.ttl),
+        wait: asked.wait.unwrap_or(defaults.wait),
+        label: asked.label.unwrap_or(defaults.label),
+        holder: asked.holder,
+    };
+    if options.wait > config.max_wait {
+        let longest = humantime::format_duration(config.max_wait);
+        return Err(Problem::body_malformed(format!("the wait is at most {longest}")));
+    }
+    let _place = match options.wait {
+        Duration::ZERO => None,
+        _ => match gateway.waiting.try_acquire() {
+            Ok(place) => Some(place),
+            Err(_) => return Err(Problem::too_many_waiting(config.max_waiting)),
+        },
+    };
+    let limit = options.wait + config.lease_timeout;
+    let granted = tokio::select! {
+        biased;
+        () = gateway.draining.cancelled() => return Err(Problem::draining()),
+        granted = tokio::time::timeout(limit, gateway.locks.grant(&name, options)) => granted,
+    };
+    match granted {
+        Ok(Ok(grant)) => Ok(leased(
+            &grant,
+            gateway.locks.service().kind(),
+            StatusCode::CREATED,
+        )),
+        Ok(Err(error)) => Err(Problem::not_granted(error)),
+        Err(_) => Err(Problem::lock_service_unavailable(
+            "the lock service, or the store that seals its grants, did not answer in time: no lease was given",
+        )),
+    }
+}
+
+async fn renew(
+    State(gateway): State<Arc<Gateway>>,
+    Fence(name): Fence,
+    Presented(token): Presented,
+    body: Body,
+) -> Result<Response, Problem> {
+    let config = &gateway.config;
+    let bytes = body::read(body, config.max_json, config.body_timeout).await?;
+    let AskedAgain {} = body::json(&bytes)?;
+    match tokio::time::timeout(config.lease_timeout, gateway.locks.renew(&name, &token)).await {
+        Ok(term) => {
+            let grant = Grant {
+                term: term?,
+                name,
+                token,
+            };
+            Ok(leased(&grant, gateway.locks.service().kind(), StatusCode::OK))
+        }
+        Err(_) => Err(Problem::lock_service_unavailable(
+            "the lock service did not answer in time: the lease may or may not have been renewed",
+        )),
+    }
+}
+
+/// Runs to its end whether or not the client waits for it: half a release would keep the lock for a TTL.
+async fn release(
+    State(gateway): State<Arc<Gateway>>,
+    Fence(name): Fence,
+    Presented(token): Presented,
+) -> Result<StatusCode, Problem> {
+    let locks = gateway.locks.clone();
+    gateway
+        .to_its_end(async move { locks.release(&name, &token).await })
+        .await??;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn leased(grant: &Grant, service: Kind, status: StatusCode) -> Response {
+    let token = grant.token.expose();
+    let header = HeaderValue::from_str(&token).map(|mut value| {
+        value.set_sensitive(true);
+        value
+    });
+    let body = Leased {
+        fence: grant.name.as_str(),
+        token,
+        epoch: grant.token.epoch.get(),
+        sequence: grant.token.sequence.to_string(),
+        ttl: humantime::format_duration(grant.term.ttl).to_string(),
+        expires_in_ms: u64::try_from(grant.term.deadline.remaining().as_millis()).unwrap_or(u64::MAX),
+        lock_service: service.as_str(),
+    };
+    let mut answer = (status, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response();
+    if let Ok(header) = header {
+        answer.headers_mut().insert(FENCING_TOKEN, header);
+    }
+    answer
+}

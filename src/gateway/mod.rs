@@ -1,0 +1,108 @@
+//! The gateway: HTTP in front of a lock service and a store.
+//!
+//! It leases locks and keeps records, and refuses writers whose token is stale. It has no state of its own: any
+//! number of replicas serve one store and one lock service. Errors are RFC 9457 problems, whose `type` is
+//! `urn:fencegate:problem:` and a stable name.
+//!
+//! A write runs to its end when the client goes away, since half a write helps nobody; waiting for a lease stops,
+//! since a lease for nobody locks everybody out.
+
+mod body;
+mod conditions;
+mod config;
+mod exchange;
+mod fences;
+mod health;
+mod leases;
+mod path;
+mod problem;
+mod records;
+mod server;
+mod token_header;
+
+use std::sync::Arc;
+
+use axum::{Router, middleware};
+use tokio::sync::Semaphore;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use config::Config;
+pub use server::{ServeError, serve};
+
+use crate::{
+    grant::Locks,
+    store::{StoreError, Write, Written},
+};
+use problem::Problem;
+
+/// What all requests share.
+struct Gateway {
+    locks: Locks,
+    config: Config,
+    /// Cancelled once no more leases are given.
+    draining: CancellationToken,
+    /// A place for each lease request that waits.
+    waiting: Semaphore,
+    /// Work that runs to its end without its client.
+    tasks: TaskTracker,
+}
+
+/// All routes, with what every answer has.
+fn router(gateway: Arc<Gateway>) -> Router {
+    Router::new()
+        .merge(leases::routes())
+        .merge(fences::routes())
+        .merge(records::routes())
+        .merge(health::routes())
+        .fallback(async || Problem::route_not_found())
+        .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .layer(middleware::from_fn_with_state(
+            gateway.clone(),
+            exchange::exchange,
+        ))
+        .with_state(gateway)
+}
+
+impl Gateway {
+    fn new(locks: Locks, config: Config) -> Self {
+        Self {
+            waiting: Semaphore::new(config.max_waiting.min(Semaphore::MAX_PERMITS)),
+            locks,
+            config,
+            draining: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        }
+    }
+
+    /// Reads from the store, for as long as a reader may wait.
+    async fn read<T>(&self, reading: impl Future<Output = Result<T, StoreError>>) -> Result<T, Problem> {
+        match tokio::time::timeout(self.config.read_timeout, reading).await {
+            Ok(read) => Ok(read?),
+            Err(_) => Err(Problem::store_slow(self.config.read_timeout)),
+        }
+    }
+
+    /// Writes, also if the client goes away meanwhile.
+    async fn write(&self, write: Write) -> Result<Written, Problem> {
+        let store = self.locks.store().clone();
+        Ok(self
+            .to_its_end(async move { store.write(&write).await })
+            .await??)
+    }
+
+    /// Does the work whether or not the client waits for it, and tells it so after a while.
+    async fn to_its_end<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let limit = self.config.write_timeout;
+        match tokio::time::timeout(limit, self.tasks.spawn(work)).await {
+            Ok(Ok(done)) => Ok(done),
+            Ok(Err(failed)) => match failed.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(Problem::write_slow(limit)),
+            },
+            Err(_) => Err(Problem::write_slow(limit)),
+        }
+    }
+}

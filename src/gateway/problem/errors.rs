@@ -1,0 +1,96 @@
+//! From the library's errors to problems: what the client may see of each, and what the log gets.
+
+use super::*;
+use crate::{database::DatabaseError, grant::GrantError, lock::LockError, store::StoreError};
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Refused(refusal) => Self::refused(&refusal),
+            StoreError::Condition { current } => Self::version_mismatch(current),
+            StoreError::Database(error) => error.into(),
+            error => Self::internal(error),
+        }
+    }
+}
+
+impl From<DatabaseError> for Problem {
+    fn from(error: DatabaseError) -> Self {
+        match error {
+            DatabaseError::Unavailable(_) => Self::new(
+                STORE_UNAVAILABLE,
+                "the store is out of reach, nothing was changed: come back soon",
+            )
+            .retry_after(SOON)
+            .inside(error),
+            DatabaseError::Conflict(_) => Self::new(
+                STORE_BUSY,
+                "another transaction was in the way, nothing was changed: the same again may pass",
+            )
+            .retry_after(SOON)
+            .inside(error),
+            DatabaseError::OutcomeUnknown(_) => Self::new(
+                OUTCOME_UNKNOWN,
+                "the store's answer to the commit was lost: look whether it has happened",
+            )
+            .inside(error),
+            DatabaseError::NotMigrated(_) => Self::new(
+                NOT_READY,
+                "the store's tables are missing or too old: run `fencegate migrate --store URL`, or start the \
+                 gateway with --migrate",
+            )
+            .retry_after(SOON)
+            .inside(error),
+            error => Self::internal(error),
+        }
+    }
+}
+
+impl From<GrantError> for Problem {
+    fn from(error: GrantError) -> Self {
+        match error {
+            GrantError::Name(error) => Self::name_malformed(&error),
+            GrantError::Ttl(_) | GrantError::Label => Self::body_malformed(error.to_string()),
+            GrantError::Lock(error) => error.into(),
+            GrantError::Store(error) => error.into(),
+            GrantError::EpochChanged => {
+                Self::new(EPOCH_CHANGED, error.to_string()).retry_after(Duration::ZERO)
+            }
+            GrantError::Regressed { .. } | GrantError::OtherHistory { .. } => {
+                Self::new(LOCK_SERVICE_REGRESSED, error.to_string()).inside(error)
+            }
+        }
+    }
+}
+
+impl From<LockError> for Problem {
+    fn from(error: LockError) -> Self {
+        match error {
+            LockError::Busy { expires_in } => Self::lock_held(expires_in),
+            LockError::Lost => Self::lease_lost(),
+            LockError::Unavailable { .. } => Self::lock_service_unavailable(
+                "the lock service is out of reach: leases wait until it is back, writes under granted tokens go on",
+            )
+            .inside(error),
+            LockError::Unexpected { .. } => Self::internal(error),
+        }
+    }
+}
+
+impl Problem {
+    /// A grant that failed. What was sealed or taken for it is given back, so that all may be asked again.
+    pub(in super::super) fn not_granted(error: GrantError) -> Self {
+        match error {
+            GrantError::Lock(LockError::Lost) => Self::lock_service_unavailable(
+                "the lease had ended before it could be handed out: ask again, or for a longer ttl",
+            ),
+            GrantError::Store(StoreError::Database(DatabaseError::OutcomeUnknown(_))) => Self::new(
+                STORE_UNAVAILABLE,
+                "the store is out of reach, no lease was given: come back soon",
+            )
+            .retry_after(SOON)
+            .inside(error),
+            error => error.into(),
+        }
+    }
+}

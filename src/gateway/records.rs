@@ -1,0 +1,162 @@
+//! Records: fenced writes, and reads.
+
+use std::{sync::Arc, time::SystemTime};
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::State,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde::Serialize;
+
+use super::{
+    Gateway, Problem, body, conditions, fences,
+    path::{Fence, Key},
+    token_header::Presented,
+};
+use crate::store::{Change, Record, Value, Write};
+
+/// What bytes are that nobody has named.
+const UNNAMED: &str = "application/octet-stream";
+/// The most bytes of a media type.
+const LONGEST_TYPE: usize = 255;
+/// Stored bytes may be a page or a script of somebody else's: a browser that is led to them runs nothing.
+const HARMLESS: &str = "default-src 'none'; frame-ancestors 'none'; sandbox";
+
+pub(super) fn routes() -> Router<Arc<Gateway>> {
+    Router::new().route(
+        "/v1/fences/{fence}/records/{*key}",
+        get(read).put(put).delete(delete),
+    )
+}
+
+#[derive(Serialize)]
+struct Put<'a> {
+    fence: &'a str,
+    key: &'a str,
+    version: String,
+}
+
+async fn put(
+    State(gateway): State<Arc<Gateway>>,
+    Fence(fence): Fence,
+    Key(key): Key,
+    Presented(token): Presented,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let config = &gateway.config;
+    let condition = conditions::of_write(&headers)?;
+    let content_type = content_type(&headers)?;
+    let bytes = body::read(body, config.max_value, config.body_timeout).await?;
+    let write = Write {
+        fence: fence.clone(),
+        token: token.mark(),
+        key: key.clone(),
+        change: Change::Put(Value { bytes, content_type }),
+        condition,
+    };
+    let written = gateway.write(write).await?;
+    let Some(version) = written.version else {
+        return Err(Problem::internal("a put left no version"));
+    };
+    let status = if written.existed {
+        StatusCode::OK
+    } else {
+        StatusCode::CREATED
+    };
+    let body = Put {
+        fence: fence.as_str(),
+        key: key.as_str(),
+        version: version.to_string(),
+    };
+    Ok((status, [(header::ETAG, conditions::etag(version))], Json(body)).into_response())
+}
+
+async fn delete(
+    State(gateway): State<Arc<Gateway>>,
+    Fence(fence): Fence,
+    Key(key): Key,
+    Presented(token): Presented,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let write = Write {
+        fence,
+        token: token.mark(),
+        key,
+        change: Change::Delete,
+        condition: conditions::of_write(&headers)?,
+    };
+    gateway.write(write).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// With a token, the read is fenced. The token is looked at after the record: if it is still the mark then, it was
+/// when the record was read, and nobody newer had written.
+async fn read(
+    State(gateway): State<Arc<Gateway>>,
+    Fence(fence): Fence,
+    Key(key): Key,
+    token: Option<Presented>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let record = gateway.read(gateway.locks.store().read(&fence, &key)).await?;
+    if let Some(Presented(token)) = token {
+        fences::admit(&gateway, &fence, &token.mark()).await?;
+    }
+    let Some(Record {
+        value,
+        version,
+        updated_at,
+    }) = record
+    else {
+        return Err(Problem::record_not_found());
+    };
+    let mut answer = HeaderMap::new();
+    answer.insert(header::ETAG, conditions::etag(version));
+    let modified = httpdate::fmt_http_date(SystemTime::from(updated_at));
+    if let Ok(modified) = HeaderValue::from_str(&modified) {
+        answer.insert(header::LAST_MODIFIED, modified);
+    }
+    answer.insert(
+        header::CACHE_CONTROL,
+        HeaderValue::from_static("private, no-cache"),
+    );
+    if conditions::is_known(&headers, version) {
+        return Ok((StatusCode::NOT_MODIFIED, answer).into_response());
+    }
+    let content_type = HeaderValue::from_str(&value.content_type);
+    answer.insert(
+        header::CONTENT_TYPE,
+        content_type.unwrap_or(HeaderValue::from_static(UNNAMED)),
+    );
+    answer.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    answer.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(HARMLESS),
+    );
+    Ok((answer, value.bytes).into_response())
+}
+
+fn content_type(headers: &HeaderMap) -> Result<String, Problem> {
+    let mut given = headers.get_all(header::CONTENT_TYPE).iter();
+    let Some(value) = given.next() else {
+        return Ok(UNNAMED.into());
+    };
+    match value.to_str() {
+        Ok(text)
+            if given.next().is_none() && (1..=LONGEST_TYPE).contains(&text.len()) && !text.contains('\t') =>
+        {
+            Ok(text.into())
+        }
+        _ => Err(Problem::header_malformed(format!(
+            "Content-Type is one media type of at most {LONGEST_TYPE} bytes of visible ASCII"
+        ))),
+    }
+}

@@ -1,0 +1,121 @@
+//! The server: connections with their limits, and an orderly end.
+
+use std::{io, net::SocketAddr, sync::Arc};
+
+use axum_server::{Handle, Server, accept::NoDelayAcceptor};
+use tokio::net::TcpListener;
+
+use super::{Config, Gateway, router};
+use crate::{clock::Moment, grant::Locks, lock::given_back};
+
+/// Serves the gateway until `shutdown` ends, and then until the requests that are under way have ended.
+///
+/// From then on no connection is accepted, waiting lease requests are answered with 503 at once, and the rest
+/// has [`Config::drain_timeout`] to finish.
+///
+/// # Errors
+/// [`ServeError::Exposed`] for a listener beyond loopback, unless
+/// [`Config::allow_plaintext_without_auth`]; [`ServeError::Io`] if the listener does not work.
+///
+/// # Cancel safety
+/// Dropping the future closes all connections. Writes that are under way go on.
+pub async fn serve(
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+    locks: Locks,
+    config: Config,
+) -> Result<(), ServeError> {
+    config.may_listen(listener.local_addr()?)?;
+    let gateway = Arc::new(Gateway::new(locks, config));
+    let handle = Handle::new();
+    let _close = CloseOnDrop(handle.clone());
+    let draining = tokio::spawn(drain(gateway.clone(), handle.clone(), shutdown));
+    let _stop = AbortOnDrop(draining.abort_handle());
+
+    let mut server = Server::<SocketAddr>::from_listener(listener)
+        .acceptor(NoDelayAcceptor::new())
+        .handle(handle)
+        .first_request_timeout(gateway.config.first_head_timeout)
+        .accept_error_handler(|_, error| tracing::warn!(%error, "a connection could not be accepted"));
+    limit(&mut server, &gateway.config);
+    server.serve(router(gateway.clone()).into_make_service()).await?;
+
+    gateway.tasks.close();
+    let deadline = draining.await.unwrap_or_else(|_| Moment::now());
+    let unfinished = async {
+        gateway.tasks.wait().await;
+        // The places in queues of those who were told to wait elsewhere.
+        given_back().await;
+    };
+    if tokio::time::timeout(deadline.remaining(), unfinished)
+        .await
+        .is_err()
+    {
+        let writes = gateway.tasks.len();
+        tracing::warn!(writes, "the time to drain was over before all was done");
+    }
+    Ok(())
+}
+
+fn limit<A>(server: &mut Server<SocketAddr, A>, config: &Config) {
+    let builder = server.http_builder();
+    builder
+        .http1()
+        .header_read_timeout(config.head_timeout)
+        .max_headers(config.max_headers)
+        // Less makes hyper panic.
+        .max_buf_size(usize::try_from(config.max_head).unwrap_or(usize::MAX).max(8192));
+    builder
+        .http2()
+        .max_header_list_size(config.max_head)
+        // Finds out about clients that are gone without a word.
+        .keep_alive_interval(config.head_timeout / 2)
+        .keep_alive_timeout(config.head_timeout / 2);
+}
+
+/// Waits for the shutdown and begins the drain; answers with its end.
+async fn drain(
+    gateway: Arc<Gateway>,
+    handle: Handle<SocketAddr>,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Moment {
+    shutdown.await;
+    let config = &gateway.config;
+    gateway.draining.cancel();
+    tracing::info!(connections = handle.connection_count(), "draining");
+    tokio::time::sleep(config.drain_notice).await;
+    handle.graceful_shutdown(Some(config.drain_timeout));
+    Moment::now() + config.drain_timeout
+}
+
+/// Connections are tasks of their own, and outlive the future that accepts them.
+struct CloseOnDrop(Handle<SocketAddr>);
+
+impl Drop for CloseOnDrop {
+    fn drop(&mut self) {
+        self.0.shutdown();
+    }
+}
+
+struct AbortOnDrop(tokio::task::AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Why the gateway does not serve.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The listener can be reached from other machines.
+    #[error(
+        "{0} can be reached from other machines, and there is neither TLS nor authentication: listen on 127.0.0.1, or \
+         allow it with --allow-plaintext-without-auth"
+    )]
+    Exposed(SocketAddr),
+    /// The listener does not work.
+    #[error("the listener does not work: {0}")]
+    Io(#[from] io::Error),
+}

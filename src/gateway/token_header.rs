@@ -1,0 +1,55 @@
+//! The token that a request shows, in `Fencing-Token` or its alias `X-Fencing-Token`.
+
+use axum::{
+    extract::{FromRequestParts, OptionalFromRequestParts},
+    http::{HeaderMap, HeaderName, request::Parts},
+};
+
+use super::Problem;
+use crate::token::{Sequence, Token, TokenError};
+
+/// The header, on requests and on the answer to an acquisition.
+pub(super) const FENCING_TOKEN: HeaderName = HeaderName::from_static("fencing-token");
+const ALIAS: HeaderName = HeaderName::from_static("x-fencing-token");
+
+/// The token of a request. A request without one is refused, unless the handler takes an `Option`.
+pub(super) struct Presented(pub(super) Token);
+
+impl<S: Sync> FromRequestParts<S> for Presented {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        read(&parts.headers)?.ok_or_else(Problem::token_required)
+    }
+}
+
+impl<S: Sync> OptionalFromRequestParts<S> for Presented {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Problem> {
+        read(&parts.headers)
+    }
+}
+
+/// A header that is there but unreadable is never taken for one that is not.
+fn read(headers: &HeaderMap) -> Result<Option<Presented>, Problem> {
+    let mut presented = headers
+        .get_all(FENCING_TOKEN)
+        .iter()
+        .chain(headers.get_all(ALIAS));
+    let Some(value) = presented.next() else {
+        return Ok(None);
+    };
+    if presented.any(|other| other != value) {
+        return Err(Problem::tokens_differ());
+    }
+    let text = value.to_str().map_err(|_| Problem::token_not_text())?;
+    match text.parse() {
+        Ok(token) => Ok(Some(Presented(token))),
+        Err(TokenError::Foreign) => match text.parse().ok().and_then(Sequence::new) {
+            Some(sequence) => Err(Problem::token_foreign(sequence)),
+            None => Err(Problem::token_malformed(TokenError::Number)),
+        },
+        Err(error) => Err(Problem::token_malformed(error)),
+    }
+}

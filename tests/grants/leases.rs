@@ -1,0 +1,141 @@
+//! Leases: renewal, loss and release.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use fencegate::{GrantError, LockError};
+
+use crate::{
+    support::eventually,
+    world::{World, name},
+};
+
+const SOON: Duration = Duration::from_secs(20);
+
+#[tokio::test]
+async fn a_lease_renews_itself_and_is_released_for_certain() {
+    for world in [World::sqlite().await, World::postgres_and_etcd().await] {
+        let lease = world.locks.acquire("f", world.ttl).await.unwrap();
+        let until = Instant::now() + lease.ttl() * 2;
+        while Instant::now() < until {
+            tokio::time::sleep(lease.ttl() / 5).await;
+            assert!(
+                !lease.is_lost() && lease.remaining() > lease.ttl() / 3,
+                "{:?}",
+                lease.remaining()
+            );
+            let busy = world.locks.try_acquire("f", world.ttl).await.unwrap_err();
+            assert!(matches!(busy, GrantError::Lock(LockError::Busy { .. })), "{busy}");
+        }
+        let token = lease.token().clone();
+        let working = lease.cancelled();
+        lease.release().await.unwrap();
+        assert!(working.is_cancelled());
+        assert!(world.put("f", &token, "a", "late").await.is_err());
+        let next = world.locks.try_acquire("f", world.ttl).await.unwrap();
+        assert!(next.token().sequence > token.sequence);
+    }
+}
+
+#[tokio::test]
+async fn dropping_a_lease_releases_it_soon() {
+    let world = World::sqlite().await;
+    let lease = world.locks.acquire("f", Duration::from_secs(3600)).await.unwrap();
+    let token = lease.token().clone();
+    drop(lease);
+    eventually(SOON, async || {
+        world.locks.try_acquire("f", world.ttl).await.is_ok()
+    })
+    .await;
+    assert!(world.put("f", &token, "a", "late").await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_is_lost_by_its_deadline_when_the_lock_service_is_silent() {
+    let world = World::postgres_and_etcd().await;
+    let lease = world.locks.acquire("f", world.ttl).await.unwrap();
+    let etcd = world.etcd.as_ref().unwrap();
+    etcd.stop();
+    let stopped = Instant::now();
+    let finished = AtomicBool::new(false);
+    let work = async {
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        finished.store(true, Ordering::Relaxed);
+    };
+    let lost = tokio::time::timeout(SOON, lease.run(work))
+        .await
+        .unwrap()
+        .unwrap_err();
+    assert!(lost.is_lost() && !finished.load(Ordering::Relaxed));
+    assert!(
+        stopped.elapsed() <= lease.ttl() + Duration::from_millis(500),
+        "{:?}",
+        stopped.elapsed()
+    );
+    assert!(lease.is_lost() && lease.cancelled().is_cancelled());
+    etcd.cont();
+    // It never comes back to life, though etcd does.
+    assert!(lease.renew().await.unwrap_err().is_lost());
+    let next = world.locks.acquire("f", world.ttl).await.unwrap();
+    assert!(next.token().sequence > lease.token().sequence);
+}
+
+#[tokio::test]
+async fn a_lease_is_lost_when_somebody_else_ends_it() {
+    for world in [World::sqlite().await, World::postgres_and_etcd().await] {
+        let lease = world.locks.acquire("f", world.ttl).await.unwrap();
+        world.locks.release(&name("f"), lease.token()).await.unwrap();
+        tokio::time::timeout(world.ttl, lease.lost())
+            .await
+            .expect("lost at the next renewal");
+    }
+}
+
+/// etcd is gone while a lease is held: writes go on, acquiring does not, and comes back with etcd.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn writes_do_not_need_the_lock_service() {
+    let mut world = World::postgres_and_etcd().await;
+    let token = world.grant("f").await;
+    world.etcd.as_mut().unwrap().kill9();
+    world.put("f", &token, "a", "x").await.unwrap();
+    let error = world.locks.try_acquire("g", world.ttl).await.unwrap_err();
+    assert!(
+        matches!(error, GrantError::Lock(LockError::Unavailable { .. })),
+        "{error}"
+    );
+    assert!(error.to_string().contains("127.0.0.1:"), "{error}");
+    world.etcd.as_mut().unwrap().restart().await;
+    world.put("f", &token, "a", "y").await.unwrap();
+    let next = world.locks.acquire("f", world.ttl).await.unwrap();
+    assert!(next.token().sequence > token.sequence);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_grant_that_is_dropped_at_any_moment_leaves_the_fence_free() {
+    for world in [
+        World::sqlite().await,
+        World::postgres().await,
+        World::postgres_and_etcd().await,
+    ] {
+        let world = Arc::new(world);
+        for i in 0..40u64 {
+            let patience = Duration::from_micros(i * 400);
+            let acquire = world.locks.acquire("f", Duration::from_secs(600));
+            if let Ok(lease) = tokio::time::timeout(patience, acquire).await {
+                lease.unwrap().release().await.unwrap();
+            }
+        }
+        eventually(SOON, async || {
+            match world.locks.try_acquire("f", world.ttl).await {
+                Ok(lease) => lease.release().await.is_ok(),
+                Err(_) => false,
+            }
+        })
+        .await;
+    }
+}

@@ -1,0 +1,225 @@
+//! Transactions that are open while the mark is raised, on real Postgres.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use fencegate::{FenceName, Mark, Sequence, Token, guard::postgres::enter, store::SealOutcome};
+use sqlx::{PgPool, Postgres, Transaction};
+
+use crate::world::{World, name};
+
+/// A transaction of a program's own that has entered the fence.
+async fn entered(pool: &PgPool, fence: &FenceName, token: &Token) -> Transaction<'static, Postgres> {
+    let mut transaction = pool.begin().await.unwrap();
+    enter(&mut transaction, fence, &token.mark()).await.unwrap();
+    transaction
+}
+
+async fn table(pool: &PgPool) {
+    sqlx::query("create table entry (id bigserial, sequence bigint)")
+        .execute(pool)
+        .await
+        .unwrap();
+}
+
+async fn insert(transaction: &mut Transaction<'static, Postgres>, token: &Token) -> Result<(), sqlx::Error> {
+    sqlx::query("insert into entry (sequence) values ($1)")
+        .bind(token.sequence.get())
+        .execute(&mut **transaction)
+        .await?;
+    Ok(())
+}
+
+async fn count(pool: &PgPool, token: &Token) -> i64 {
+    sqlx::query_scalar("select count(*) from entry where sequence = $1")
+        .bind(token.sequence.get())
+        .fetch_one(pool)
+        .await
+        .unwrap()
+}
+
+fn next(token: &Token, by: i64) -> Token {
+    Token {
+        sequence: Sequence::new(token.sequence.get() + by).unwrap(),
+        ..token.clone()
+    }
+}
+
+/// The old holder's transaction commits at some moment around the seal: it is there when the seal has returned,
+/// or never.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_is_before_the_seal_or_not_at_all() {
+    let world = Arc::new(World::postgres().await);
+    let pool = world.pool();
+    table(&pool).await;
+    let fence = name("f");
+    let mut token = world.grant("f").await;
+    let (mut before, mut never) = (0, 0);
+    for i in 0..24u64 {
+        let mut transaction = entered(&pool, &fence, &token).await;
+        let old = token.clone();
+        let late = tokio::spawn(async move {
+            insert(&mut transaction, &old).await?;
+            tokio::time::sleep(Duration::from_millis(i * 40)).await;
+            transaction.commit().await
+        });
+        let newer = next(&token, 1);
+        assert_eq!(
+            world.locks.store().seal(&fence, &newer.mark()).await.unwrap(),
+            SealOutcome::Sealed
+        );
+        let seen = count(&pool, &token).await;
+        let committed = late.await.unwrap().is_ok();
+        assert_eq!(
+            count(&pool, &token).await,
+            seen,
+            "a stale commit after the seal had returned"
+        );
+        assert_eq!(seen == 1, committed, "round {i}");
+        if committed {
+            before += 1
+        } else {
+            never += 1
+        }
+        token = newer;
+    }
+    assert!(
+        before > 0 && never > 0,
+        "{before} before, {never} never: one of the two orders was not tried"
+    );
+}
+
+/// Two connections hold the fence by turns, without a gap, under the old token.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn overlapping_transactions_do_not_starve_a_seal() {
+    let world = World::postgres().await;
+    let pool = world.pool();
+    let fence = name("f");
+    let token = world.grant("f").await;
+    let refused = Arc::new(AtomicBool::new(false));
+    let writers: Vec<_> = (0..2)
+        .map(|i| {
+            let (pool, fence, token, refused) = (pool.clone(), fence.clone(), token.clone(), refused.clone());
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(25 * i)).await;
+                while !refused.load(Ordering::Relaxed) {
+                    let mut transaction = pool.begin().await.unwrap();
+                    match enter(&mut transaction, &fence, &token.mark()).await {
+                        Ok(()) => tokio::time::sleep(Duration::from_millis(50)).await,
+                        Err(_) => refused.store(true, Ordering::Relaxed),
+                    }
+                    let _ = transaction.commit().await;
+                }
+            })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(!refused.load(Ordering::Relaxed));
+    let started = Instant::now();
+    world
+        .locks
+        .store()
+        .seal(&fence, &next(&token, 1).mark())
+        .await
+        .unwrap();
+    let took = started.elapsed();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    assert!(took < Duration::from_secs(1), "the seal took {took:?}");
+}
+
+/// A client that went to sleep in its transaction, or keeps it busy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sessions_of_the_dead_are_ended() {
+    let world = World::postgres().await;
+    let pool = world.pool();
+    table(&pool).await;
+    let fence = name("f");
+    let mut token = world.grant("f").await;
+    for busy in ["", "select 1", "select pg_sleep(60)"] {
+        let mut transaction = entered(&pool, &fence, &token).await;
+        insert(&mut transaction, &token).await.unwrap();
+        let dead = tokio::spawn(async move {
+            if busy.is_empty() {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+            } else {
+                while sqlx::query(busy).execute(&mut *transaction).await.is_ok() {}
+            }
+            transaction.commit().await
+        });
+        let (started, newer) = (Instant::now(), next(&token, 1));
+        world.locks.store().seal(&fence, &newer.mark()).await.unwrap();
+        assert!(
+            started.elapsed() < Duration::from_millis(1500),
+            "{busy:?}: {:?}",
+            started.elapsed()
+        );
+        assert!(dead.await.unwrap().is_err(), "{busy:?}");
+        assert_eq!(count(&pool, &token).await, 0, "{busy:?}");
+        token = newer;
+    }
+}
+
+/// Whoever is the mark may take as long as it likes: neither an older grant that comes late nor its own
+/// second seal ends its sessions.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sessions_of_the_living_are_not() {
+    let world = World::postgres().await;
+    let pool = world.pool();
+    table(&pool).await;
+    let fence = name("f");
+    let first = world.grant("f").await;
+    let (late, holder) = (next(&first, 1), next(&first, 2));
+    let store = world.locks.store();
+    store.seal(&fence, &holder.mark()).await.unwrap();
+    let mut transaction = entered(&pool, &fence, &holder).await;
+    insert(&mut transaction, &holder).await.unwrap();
+    let other = Mark {
+        holder: fencegate::Holder::random().hash(),
+        ..holder.mark()
+    };
+    assert_eq!(
+        store.seal(&fence, &late.mark()).await.unwrap(),
+        SealOutcome::NotHigher(holder.mark())
+    );
+    assert_eq!(
+        store.seal(&fence, &other).await.unwrap(),
+        SealOutcome::NotHigher(holder.mark())
+    );
+    assert_eq!(
+        store.seal(&fence, &holder.mark()).await.unwrap(),
+        SealOutcome::Sealed
+    );
+    assert!(!store.retire(&fence, &late.mark()).await.unwrap());
+    assert!(!store.retire(&fence, &other).await.unwrap());
+    transaction.commit().await.unwrap();
+    assert_eq!(count(&pool, &holder).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_lands_after_a_release_has_returned() {
+    let world = World::postgres().await;
+    let pool = world.pool();
+    table(&pool).await;
+    let fence = name("f");
+    for delay in [0, 100, 2_000] {
+        let token = world.grant("f").await;
+        let mut transaction = entered(&pool, &fence, &token).await;
+        insert(&mut transaction, &token).await.unwrap();
+        let writer = tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(delay)).await;
+            transaction.commit().await
+        });
+        world.locks.release(&fence, &token).await.unwrap();
+        let seen = count(&pool, &token).await;
+        let committed = writer.await.unwrap().is_ok();
+        assert_eq!(count(&pool, &token).await, seen);
+        assert_eq!(seen == 1, committed, "a commit after {delay} ms");
+    }
+}
