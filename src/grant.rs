@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     database::DatabaseError,
     lease::Lease,
-    lock::{Claim, Held, Identity, LockError, LockService, Request, Term},
+    lock::{Claim, Held, Identity, LockError, LockService, Request, Term, give_back},
     name::{FenceName, NameError},
     store::{EpochState, SealOutcome, Store, StoreError},
     token::{Holder, Token},
@@ -296,11 +296,11 @@ struct GiveBack<'a> {
 
 impl Drop for GiveBack<'_> {
     fn drop(&mut self) {
-        let (true, Ok(runtime)) = (self.armed, tokio::runtime::Handle::try_current()) else {
+        if !self.armed {
             return;
-        };
+        }
         let (service, claim) = (self.service.clone(), self.claim.clone());
-        runtime.spawn(async move {
+        give_back(async move {
             if let Err(error) = service.release(&claim).await {
                 tracing::warn!(fence = %claim.name, %error, "a lock that was not sealed stays until it expires");
             }

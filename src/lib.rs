@@ -37,3 +37,8 @@ pub use lock::{LockError, LockService};
 pub use name::{FenceName, NameError, RecordKey};
 pub use store::{Store, StoreError};
 pub use token::{Epoch, Holder, Mark, Sequence, Token, TokenError};
+
+/// The README's Rust is compiled with the documentation's.
+#[cfg(all(doctest, feature = "etcd", feature = "postgres"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+mod demo;
 
 #[tokio::main]
 async fn main() -> std::process::ExitCode {

@@ -32,6 +32,12 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// The reason of this name.
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
+        let all = [Self::Stale, Self::HolderMismatch, Self::Unsealed];
+        all.into_iter().find(|reason| reason.as_str() == name)
+    }
+
     /// The name in answers, logs and metrics.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -213,7 +213,7 @@ fn number(text: &str) -> Result<i64, TokenError> {
 
 /// The newest token that a fence has been shown, with the holder as its hash. Ordered by `(epoch, sequence)`
 /// through [`Mark::number`]; two marks of one number and different holders have no order.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Mark {
     /// The token's epoch.
     pub epoch: Epoch,

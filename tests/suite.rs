@@ -1,12 +1,17 @@
 //! Every test of the project, in one binary: it links once, and all of it shares `support`.
 
 mod conformance;
+mod demo;
+mod gateway;
 mod grants;
+mod interop;
+mod readme;
 #[cfg(feature = "redis")]
 mod redis;
 #[cfg(feature = "redis")]
 mod redlock;
-mod support;
-
 mod servers;
+mod support;
 mod world;
+#[cfg(feature = "zookeeper")]
+mod zookeeper;

@@ -1,19 +1,17 @@
 //! `fencegate demo`: watch a paused lock holder wake up, write, and be refused.
 
-use std::{process::ExitCode, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::{
-    connect::connect,
-    demo::{self, Event, Guard, Outcome, Plan, writer::Writer},
-    name::FenceName,
-};
+use fencegate::{FenceName, connect};
+
+use crate::demo::{self, Event, Guard, Outcome, Plan, writer::Writer};
 
 /// What `fencegate demo` takes. Flags only: what the environment says is meant for production, where the run
 /// without the guard has no business.
 #[derive(Debug, clap::Args)]
-pub struct Demo {
+pub(super) struct Demo {
     /// Where marks and records are kept: postgres://... or sqlite:FILE [default: a temporary file]
     #[arg(long, value_name = "URL")]
     store: Option<String>,
@@ -30,15 +28,20 @@ pub struct Demo {
 impl Demo {
     /// Shows the story with the guard and without.
     ///
-    /// # Errors
-    /// When a part cannot be started or the story does not come about.
-    pub async fn run(self) -> anyhow::Result<ExitCode> {
+    pub(super) async fn run(self) -> anyhow::Result<()> {
         let folder = TemporaryFolder::new()?;
-        let store = self.store.unwrap_or_else(|| format!("sqlite:{}", folder.0.join("demo.db").display()));
+        let given = self.store.is_some();
+        let store = self
+            .store
+            .unwrap_or_else(|| format!("sqlite:{}", folder.0.join("demo.db").display()));
         let locks = connect(&store, self.locks.as_deref()).await?;
         locks.store().migrate().await?;
         let plan = Plan { ttl: self.ttl };
-        println!("store {}, locks in {}", locks.store().describe(), locks.service().kind());
+        match given {
+            true => println!("store: {}", locks.store().describe()),
+            false => println!("store: sqlite, a file that goes away with the demo"),
+        }
+        println!("locks: {}", locks.service().kind());
 
         println!("\nWITH FENCEGATE: A is paused past its lease, B takes over, A wakes up\n");
         let fenced = demo::run(&locks, Guard::Fenced, &plan, print).await?;
@@ -51,7 +54,7 @@ impl Demo {
         demo::verify(Guard::Fenced, &fenced)?;
         demo::verify(Guard::Unfenced, &control)?;
         println!("\nThe lock expired in both runs. The guard made the difference.");
-        Ok(ExitCode::SUCCESS)
+        Ok(())
     }
 }
 
@@ -69,12 +72,15 @@ fn verdict(outcome: &Outcome) -> String {
         0 => "0 lost".into(),
         count => format!("{count} LOST ({})", lost.join(", ")),
     };
-    format!("=> {late}\n=> {} updates acknowledged, {lost}", outcome.acknowledged.len())
+    format!(
+        "=> {late}\n=> {} updates acknowledged, {lost}",
+        outcome.acknowledged.len()
+    )
 }
 
 /// What the demo starts its writers with.
 #[derive(Debug, clap::Args)]
-pub struct DemoWriter {
+pub(super) struct DemoWriter {
     #[arg(long)]
     name: String,
     #[arg(long)]
@@ -90,12 +96,24 @@ pub struct DemoWriter {
 impl DemoWriter {
     /// Runs a writer to its end.
     ///
-    /// # Errors
-    /// As [`Writer::run`].
-    pub async fn run(self) -> anyhow::Result<ExitCode> {
-        let Self { name, gateway, fence, ttl, pause } = self;
-        Writer { name, gateway, fence, ttl, pause }.run().await?;
-        Ok(ExitCode::SUCCESS)
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let Self {
+            name,
+            gateway,
+            fence,
+            ttl,
+            pause,
+        } = self;
+        Writer {
+            name,
+            gateway,
+            fence,
+            ttl,
+            pause,
+        }
+        .run()
+        .await?;
+        Ok(())
     }
 }
 

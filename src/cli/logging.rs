@@ -4,10 +4,13 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::{EnvFilter, fmt};
 
-const DEFAULT: &str = "info,sqlx=warn";
+/// For a service.
+pub(super) const SERVICE: &str = "info,sqlx=warn";
+/// For a verb that talks to a person.
+pub(super) const QUIET: &str = "warn,sqlx=error";
 
-/// Starts logging, filtered as `FENCEGATE_LOG` or else `RUST_LOG` says.
-pub(super) fn start() {
+/// Starts logging, filtered as `FENCEGATE_LOG` or else `RUST_LOG` says, or by default.
+pub(super) fn start(default: &str) {
     let wanted = ["FENCEGATE_LOG", "RUST_LOG"]
         .into_iter()
         .filter_map(|name| std::env::var(name).ok())
@@ -15,10 +18,10 @@ pub(super) fn start() {
     let filter = match wanted.as_deref().map(EnvFilter::try_new) {
         Some(Ok(filter)) => filter,
         Some(Err(error)) => {
-            eprintln!("fencegate: the log filter is not understood, so it is \"{DEFAULT}\": {error}");
-            EnvFilter::new(DEFAULT)
+            eprintln!("fencegate: the log filter is not understood, so it is \"{default}\": {error}");
+            EnvFilter::new(default)
         }
-        None => EnvFilter::new(DEFAULT),
+        None => EnvFilter::new(default),
     };
     let log = fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if std::io::stderr().is_terminal() {

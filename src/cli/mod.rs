@@ -3,6 +3,7 @@
 //! Errors end in one line on standard error that says what to do, and exit status 1; a command line that cannot
 //! be read in 2. Connection URLs are never shown, since they may have passwords in them.
 
+mod demo;
 mod logging;
 mod migrate;
 mod serve;
@@ -22,6 +23,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Verb {
+    /// Watch a paused lock holder wake up, write, and be refused
+    Demo(demo::Demo),
+    /// One of the demo's writers
+    #[command(hide = true)]
+    DemoWriter(demo::DemoWriter),
     /// Run the gateway: HTTP in front of a lock service and a store
     Serve(serve::Serve),
     /// Bring the store's tables up to this version
@@ -31,8 +37,13 @@ enum Verb {
 /// Runs the verb that the command line names.
 pub async fn run() -> ExitCode {
     let cli = Cli::parse();
-    logging::start();
+    logging::start(match cli.verb {
+        Verb::Serve(_) => logging::SERVICE,
+        _ => logging::QUIET,
+    });
     let done = match cli.verb {
+        Verb::Demo(verb) => verb.run().await,
+        Verb::DemoWriter(verb) => verb.run().await,
         Verb::Serve(verb) => verb.run().await,
         Verb::Migrate(verb) => verb.run().await,
     };

@@ -6,7 +6,7 @@ pub mod postgres;
 pub mod sqlite;
 
 /// What went wrong with a database, before it is known what was being asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum DatabaseError {
     /// The URL cannot be used.
@@ -24,6 +24,9 @@ pub enum DatabaseError {
     /// Another transaction was in the way: the same again may pass. Nothing was changed.
     #[error("the transaction met another one, nothing was changed: try again ({0})")]
     Conflict(String),
+    /// More is waiting for the database than is good: nothing was changed.
+    #[error("too many writes are waiting for the database, nothing was changed: try again in a moment")]
+    Overloaded,
     /// Anything else that the database said.
     #[error("the database refused: {0}")]
     Refused(String),
@@ -32,7 +35,7 @@ pub enum DatabaseError {
 impl DatabaseError {
     /// Whether the same call may succeed later without any change.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Unavailable(_) | Self::Conflict(_))
+        matches!(self, Self::Unavailable(_) | Self::Conflict(_) | Self::Overloaded)
     }
 }
 

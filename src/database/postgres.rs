@@ -97,7 +97,8 @@ pub async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, Data
     }
 }
 
-fn is_dead_connection(error: &sqlx::Error) -> bool {
+/// Whether nothing but the connection is at fault, so that another one may do.
+pub(crate) fn is_dead_connection(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => true,
         // Ended by the administrator, or by a crash of another backend, while it was idle.

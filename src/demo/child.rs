@@ -14,7 +14,7 @@ use super::{
     event::{Happening, Reporter, Who},
     writer::Line,
 };
-use crate::name::FenceName;
+use fencegate::name::FenceName;
 
 /// A writer's process. It is killed when this is dropped.
 pub(super) struct Child {
@@ -38,9 +38,17 @@ impl Child {
     ) -> anyhow::Result<Self> {
         let program = std::env::current_exe().context("where this program is")?;
         let mut command = Command::new(program);
-        command.env_clear().kill_on_drop(true).stdin(Stdio::piped()).stdout(Stdio::piped());
-        command.arg("demo-writer").args(["--name", name, "--gateway", gateway, "--fence", fence.as_str()]);
-        command.arg("--ttl").arg(humantime::format_duration(ttl).to_string());
+        command
+            .env_clear()
+            .kill_on_drop(true)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        command
+            .arg("demo-writer")
+            .args(["--name", name, "--gateway", gateway, "--fence", fence.as_str()]);
+        command
+            .arg("--ttl")
+            .arg(humantime::format_duration(ttl).to_string());
         if pause {
             command.arg("--pause");
         }
@@ -92,7 +100,11 @@ impl Child {
             return Ok(None);
         };
         let line: Line = serde_json::from_str(&line).with_context(|| format!("a writer said {line:?}"))?;
-        reporter.at(Duration::from_micros(line.at_us), self.who, line.happening.clone());
+        reporter.at(
+            Duration::from_micros(line.at_us),
+            self.who,
+            line.happening.clone(),
+        );
         self.happened.push(line.happening);
         Ok(self.happened.last())
     }
@@ -108,7 +120,9 @@ impl Child {
         let pid = self.pid;
         // Leaves the process for whoever waits for its end.
         let look = WaitIdOptions::STOPPED | WaitIdOptions::NOWAIT;
-        tokio::task::spawn_blocking(move || waitid(WaitId::Pid(pid), look)).await?.context("a stopped writer")?;
+        tokio::task::spawn_blocking(move || waitid(WaitId::Pid(pid), look))
+            .await?
+            .context("a stopped writer")?;
         Ok(())
     }
 

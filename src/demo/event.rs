@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock;
+use fencegate::clock;
 
 /// Who does something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +95,12 @@ impl fmt::Display for Happening {
             Self::Wrote { token, ledger, .. } => {
                 write!(f, "writes [{}] with token {token}: accepted", ledger.join(", "))
             }
-            Self::Refused { token, status, problem, mark } => {
+            Self::Refused {
+                token,
+                status,
+                problem,
+                mark,
+            } => {
                 write!(f, "writes with token {token}: REFUSED, {status} {problem}")?;
                 match mark {
                     Some(mark) => write!(f, ", mark {mark}"),
@@ -112,7 +117,13 @@ impl fmt::Display for Happening {
 /// One line of the time line, at most 80 columns wide for the demo's own names.
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:>8.3} s  {}  {}", self.at.as_secs_f64(), self.who, self.happening)
+        write!(
+            f,
+            "{:>8.3} s  {}  {}",
+            self.at.as_secs_f64(),
+            self.who,
+            self.happening
+        )
     }
 }
 
@@ -124,7 +135,10 @@ pub(super) struct Reporter<'a> {
 
 impl<'a> Reporter<'a> {
     pub(super) fn new(report: &'a (dyn Fn(&Event) + Send + Sync)) -> Self {
-        Self { start: clock::boot().1, report }
+        Self {
+            start: clock::boot().1,
+            report,
+        }
     }
 
     /// Something that happens now.
@@ -134,6 +148,10 @@ impl<'a> Reporter<'a> {
 
     /// Something that happened at a moment of the clock that all processes share.
     pub(super) fn at(&self, moment: Duration, who: Who, happening: Happening) {
-        (self.report)(&Event { at: moment.saturating_sub(self.start), who, happening });
+        (self.report)(&Event {
+            at: moment.saturating_sub(self.start),
+            who,
+            happening,
+        });
     }
 }

@@ -18,12 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::event::{Event, Happening, Who};
 use self::{child::Child, event::Reporter, unfenced::Unfenced};
-use crate::{
-    gateway,
-    grant::Locks,
-    name::{FenceName, RecordKey},
-    store::Store,
-};
+use fencegate::{FenceName, Locks, RecordKey, Store, gateway};
 
 /// The record that the writers share.
 pub const LEDGER: &str = "ledger";
@@ -101,7 +96,8 @@ async fn story(
     store: &dyn Store,
 ) -> anyhow::Result<Outcome> {
     let mut a = Child::start("A", url, fence, plan.ttl, true)?;
-    a.until(reporter, |happening| matches!(happening, Happening::Read { .. })).await?;
+    a.until(reporter, |happening| matches!(happening, Happening::Read { .. }))
+        .await?;
     a.stop().await?;
     reporter.note(Who::Demo, Happening::Stopped);
     // The child cannot see this before it is woken.
@@ -124,7 +120,10 @@ async fn story(
         Happening::Wrote { added, .. } => Some(added.clone()),
         _ => None,
     });
-    let ledger = store.read(fence, &LEDGER.parse::<RecordKey>()?).await?.context("nobody wrote the ledger")?;
+    let ledger = store
+        .read(fence, &LEDGER.parse::<RecordKey>()?)
+        .await?
+        .context("nobody wrote the ledger")?;
     Ok(Outcome {
         acknowledged: acknowledged.collect(),
         kept: serde_json::from_slice(&ledger.value.bytes).context("the ledger is not a list of names")?,
@@ -148,7 +147,10 @@ pub fn verify(guard: Guard, outcome: &Outcome) -> anyhow::Result<()> {
             }
         }
         Guard::Unfenced => {
-            ensure!(!lost.is_empty(), "the run without the guard lost nothing, so this shows nothing");
+            ensure!(
+                !lost.is_empty(),
+                "the run without the guard lost nothing, so this shows nothing"
+            );
             Ok(())
         }
     }
@@ -158,20 +160,18 @@ pub fn verify(guard: Guard, outcome: &Outcome) -> anyhow::Result<()> {
 struct Gateway {
     url: String,
     shutdown: CancellationToken,
-    task: tokio::task::JoinHandle<std::io::Result<()>>,
+    task: tokio::task::JoinHandle<Result<(), gateway::ServeError>>,
 }
 
 impl Gateway {
     async fn start(locks: Locks) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("no free port on 127.0.0.1")?;
+        let listener = TcpListener::bind(("127.0.0.1", 0))
+            .await
+            .context("no free port on 127.0.0.1")?;
         let url = format!("http://{}", listener.local_addr()?);
         let shutdown = CancellationToken::new();
-        let task = tokio::spawn(gateway::serve(
-            listener,
-            locks,
-            gateway::Config::default(),
-            shutdown.clone().cancelled_owned(),
-        ));
+        let stop = shutdown.clone().cancelled_owned();
+        let task = tokio::spawn(gateway::serve(listener, stop, locks, gateway::Config::default()));
         Ok(Self { url, shutdown, task })
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::{
+use fencegate::{
     lock::Identity,
     name::{FenceName, RecordKey},
     store::{EpochState, FenceState, Record, SealOutcome, Store, StoreError, Write, Written},
@@ -66,6 +66,11 @@ impl Store for Unfenced {
     async fn write(&self, write: &Write) -> Result<Written, StoreError> {
         let fence = self.0.fence(&write.fence).await?;
         let token = fence.map_or(write.token, |fence| fence.mark);
-        self.0.write(&Write { token, ..write.clone() }).await
+        self.0
+            .write(&Write {
+                token,
+                ..write.clone()
+            })
+            .await
     }
 }

@@ -10,7 +10,7 @@ use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
 use super::{Happening, LEDGER};
-use crate::{
+use fencegate::{
     client::{AcquireOptions, Client, ClientError},
     clock,
     name::{FenceName, RecordKey},
@@ -61,16 +61,24 @@ impl Writer {
             };
             let lease = client.acquire(&self.fence, &options).await?;
             let ttl_ms = u64::try_from(lease.ttl.as_millis())?;
-            tell(Happening::Holds { token: lease.token.to_string(), ttl_ms })?;
+            tell(Happening::Holds {
+                token: lease.token.to_string(),
+                ttl_ms,
+            })?;
 
             let record = client.read(&self.fence, &ledger).await?;
             let mut names: Vec<String> = match record {
                 Some(record) => serde_json::from_slice(&record.value.bytes)?,
                 None => Vec::new(),
             };
-            tell(Happening::Read { ledger: names.clone() })?;
+            tell(Happening::Read {
+                ledger: names.clone(),
+            })?;
             if std::mem::take(&mut pause) {
-                std::io::stdin().lock().read_line(&mut String::new()).context("waiting to go on")?;
+                std::io::stdin()
+                    .lock()
+                    .read_line(&mut String::new())
+                    .context("waiting to go on")?;
             }
             names.push(self.name.clone());
             if self.write(&client, &lease.token, &ledger, names).await? {
@@ -88,11 +96,21 @@ impl Writer {
         ledger: &RecordKey,
         names: Vec<String>,
     ) -> anyhow::Result<bool> {
-        let value = Value { bytes: serde_json::to_vec(&names)?, content_type: "application/json".into() };
-        match client.put(&self.fence, token, ledger, value, Condition::Always).await {
+        let value = Value {
+            bytes: serde_json::to_vec(&names)?,
+            content_type: "application/json".into(),
+        };
+        match client
+            .put(&self.fence, token, ledger, value, Condition::Always)
+            .await
+        {
             Ok(_) => {
                 let added = self.name.clone();
-                tell(Happening::Wrote { token: token.to_string(), ledger: names, added })?;
+                tell(Happening::Wrote {
+                    token: token.to_string(),
+                    ledger: names,
+                    added,
+                })?;
                 Ok(true)
             }
             Err(ClientError::Problem(problem)) if problem.status == 412 => {

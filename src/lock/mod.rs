@@ -13,6 +13,7 @@
 
 #[cfg(feature = "etcd")]
 pub mod etcd;
+mod giving_back;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "redis")]
@@ -22,6 +23,8 @@ pub mod redlock;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod wait;
+#[cfg(feature = "zookeeper")]
+pub mod zookeeper;
 
 use std::{fmt, str::FromStr, time::Duration};
 
@@ -34,6 +37,9 @@ use crate::{
     name::FenceName,
     token::{Holder, HolderHash, Sequence},
 };
+
+pub(crate) use giving_back::give_back;
+pub use giving_back::given_back;
 
 /// The kinds of lock services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

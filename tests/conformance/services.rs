@@ -7,9 +7,7 @@ use fencegate::{
         postgres::{PoolSize, connect, migrate},
         sqlite::SqliteFile,
     },
-    lock::{
-        etcd::EtcdLocks, postgres::PostgresLocks, redis::RedisLocks, redlock::Redlock, sqlite::SqliteLocks,
-    },
+    lock::{etcd::EtcdLocks, postgres::PostgresLocks, sqlite::SqliteLocks},
 };
 
 use super::{Fixture, cases};
@@ -40,6 +38,7 @@ macro_rules! services {
                 renewals_keep_the_lock
                 a_renewal_that_is_late_fails_and_takes_nothing_back
                 releases_act_on_their_own_acquisition_only
+                a_number_without_its_holder_is_worth_nothing
                 another_process_may_renew_and_release
                 asking_again_gives_the_same_acquisition
                 dropped_waiters_leave_nothing
@@ -53,7 +52,11 @@ macro_rules! services {
     };
 }
 
-services! { sqlite postgres etcd redis redlock }
+services! { sqlite postgres etcd }
+#[cfg(feature = "zookeeper")]
+services! { zookeeper }
+#[cfg(feature = "redis")]
+services! { redis redlock }
 
 mod start {
     use super::*;
@@ -98,7 +101,24 @@ mod start {
         }
     }
 
+    #[cfg(feature = "zookeeper")]
+    pub async fn zookeeper() -> Fixture {
+        use fencegate::lock::zookeeper::ZookeeperLocks;
+        let server = support::ZooKeeper::start().await;
+        let url = format!("zookeeper://{}", server.endpoint());
+        Fixture {
+            one: Arc::new(ZookeeperLocks::new(&url).unwrap()),
+            other: Arc::new(ZookeeperLocks::new(&url).unwrap()),
+            ttl: Duration::from_secs(1),
+            counts: false,
+            renews_anywhere: false,
+            _servers: Box::new(server),
+        }
+    }
+
+    #[cfg(feature = "redis")]
     pub async fn redis() -> Fixture {
+        use fencegate::lock::redis::RedisLocks;
         let server = support::Redis::start().await;
         let url = server.url();
         Fixture {
@@ -111,7 +131,9 @@ mod start {
         }
     }
 
+    #[cfg(feature = "redis")]
     pub async fn redlock() -> Fixture {
+        use fencegate::lock::redlock::Redlock;
         let (a, b, c) = tokio::join!(
             support::Redis::start(),
             support::Redis::start(),

@@ -9,8 +9,9 @@ use std::{
 use super::client::Client;
 use crate::{
     clock::Moment,
-    lock::{Claim, LockError},
+    lock::{Claim, LockError, give_back},
     name::FenceName,
+    token::HolderHash,
 };
 
 /// An etcd lease.
@@ -30,11 +31,14 @@ pub(super) struct Leases {
     state: Arc<Mutex<State>>,
 }
 
+/// Its holder is part of it: anybody may see the number, and with it alone must neither renew nor release.
+type Acquisition = (FenceName, i64, HolderHash);
+
 #[derive(Debug, Default)]
 struct State {
     /// Free ones, by the TTL that was asked for, in whole seconds.
     free: HashMap<u64, Vec<EtcdLease>>,
-    serving: HashMap<(FenceName, i64), EtcdLease>,
+    serving: HashMap<Acquisition, EtcdLease>,
     /// When `serving` is next looked through for acquisitions that were never released.
     sweep_at: usize,
 }
@@ -98,11 +102,8 @@ impl Leases {
 
     /// Revokes a lease in the background, and with it whatever key lives by it.
     pub(super) fn revoke_later(&self, lease: i64) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
         let client = self.client.clone();
-        runtime.spawn(async move {
+        give_back(async move {
             if let Err(error) = client.revoke(lease).await {
                 tracing::debug!(%error, "an etcd lease stays until it expires");
             }
@@ -138,8 +139,8 @@ impl Leases {
     }
 }
 
-fn key(claim: &Claim) -> (FenceName, i64) {
-    (claim.name.clone(), claim.sequence.get())
+fn key(claim: &Claim) -> Acquisition {
+    (claim.name.clone(), claim.sequence.get(), claim.holder.hash())
 }
 
 fn seconds(ttl: Duration) -> u64 {

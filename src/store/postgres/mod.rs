@@ -1,14 +1,15 @@
 //! The store in Postgres.
 
+mod batch;
+mod group;
+
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
 
-use super::{
-    Change, Condition, EpochState, FenceState, Record, SealOutcome, Store, StoreError, Value, Version, Write,
-    Written,
-};
+use self::group::Group;
+use super::{EpochState, FenceState, Record, SealOutcome, Store, StoreError, Value, Version, Write, Written};
 use crate::{
     database::{DatabaseError, postgres as database},
     guard::{postgres as guard, read_mark},
@@ -22,6 +23,7 @@ const GRACE: Duration = Duration::from_millis(500);
 
 /// Marks and records in the schema `fencegate` of a Postgres database.
 pub struct PostgresStore {
+    group: Group,
     pool: PgPool,
     grace: Duration,
 }
@@ -29,7 +31,11 @@ pub struct PostgresStore {
 impl PostgresStore {
     /// A store on this pool. Nothing is asked of the database yet.
     pub fn new(pool: PgPool) -> Self {
-        Self { pool, grace: GRACE }
+        Self {
+            group: Group::new(pool.clone()),
+            pool,
+            grace: GRACE,
+        }
     }
 
     /// The pool.
@@ -179,14 +185,7 @@ impl Store for PostgresStore {
     }
 
     async fn write(&self, write: &Write) -> Result<Written, StoreError> {
-        let mut transaction = database::begin(&self.pool).await?;
-        guard::enter(&mut transaction, &write.fence, &write.token).await?;
-        let written = match &write.change {
-            Change::Put(value) => put(&mut transaction, write, value).await?,
-            Change::Delete => delete(&mut transaction, write).await?,
-        };
-        transaction.commit().await.map_err(DatabaseError::at_commit)?;
-        Ok(written)
+        self.group.write(write.clone()).await
     }
 }
 
@@ -195,85 +194,6 @@ async fn make_durable(connection: &mut PgConnection) -> Result<(), StoreError> {
         .execute(connection)
         .await?;
     Ok(())
-}
-
-/// One statement for each condition, so that the row is looked at and changed in one.
-async fn put(connection: &mut PgConnection, write: &Write, value: &Value) -> Result<Written, StoreError> {
-    const INSERT: &str = "insert into fencegate.record as r
-            (fence, key, value, content_type, version, epoch, sequence)
-        values ($1, $2, $3, $4, nextval('fencegate.record_version'), $5, $6)";
-    const UPDATE: &str = "set value = $3, content_type = $4, version = nextval('fencegate.record_version'),
-            epoch = $5, sequence = $6, updated_at = clock_timestamp()";
-    let (sql, existed) = match write.condition {
-        Condition::Always => (
-            format!(
-                "{INSERT} on conflict (fence, key) do update {UPDATE} returning version, xmax <> 0 as existed"
-            ),
-            None,
-        ),
-        Condition::Absent => (
-            format!("{INSERT} on conflict (fence, key) do nothing returning version, false as existed"),
-            None,
-        ),
-        Condition::Present => (
-            format!(
-                "update fencegate.record {UPDATE} where fence = $1 and key = $2 returning version, true as existed"
-            ),
-            None,
-        ),
-        Condition::Version(version) => (
-            format!(
-                "update fencegate.record {UPDATE} where fence = $1 and key = $2 and version = $7
-                 returning version, true as existed"
-            ),
-            Some(version),
-        ),
-    };
-    let mut query = sqlx::query(sqlx::AssertSqlSafe(sql))
-        .bind(write.fence.as_str())
-        .bind(write.key.as_str())
-        .bind(&value.bytes)
-        .bind(&value.content_type)
-        .bind(write.token.epoch.get())
-        .bind(write.token.sequence.get());
-    if let Some(version) = existed {
-        query = query.bind(version.0);
-    }
-    match query.fetch_optional(&mut *connection).await? {
-        Some(row) => Ok(Written {
-            version: Some(Version(row.try_get("version")?)),
-            existed: row.try_get("existed")?,
-        }),
-        None => Err(StoreError::Condition {
-            current: version(connection, write).await?,
-        }),
-    }
-}
-
-async fn delete(connection: &mut PgConnection, write: &Write) -> Result<Written, StoreError> {
-    let current = version(connection, write).await?;
-    if !write.condition.holds(current) {
-        return Err(StoreError::Condition { current });
-    }
-    sqlx::query("delete from fencegate.record where fence = $1 and key = $2")
-        .bind(write.fence.as_str())
-        .bind(write.key.as_str())
-        .execute(connection)
-        .await?;
-    Ok(Written {
-        version: None,
-        existed: current.is_some(),
-    })
-}
-
-/// The record's version, held still until the transaction ends.
-async fn version(connection: &mut PgConnection, write: &Write) -> Result<Option<Version>, StoreError> {
-    let row = sqlx::query("select version from fencegate.record where fence = $1 and key = $2 for update")
-        .bind(write.fence.as_str())
-        .bind(write.key.as_str())
-        .fetch_optional(connection)
-        .await?;
-    Ok(row.map(|row| row.try_get(0)).transpose()?.map(Version))
 }
 
 fn epoch_of(row: &PgRow) -> Result<EpochState, StoreError> {

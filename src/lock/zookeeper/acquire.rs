@@ -1,0 +1,275 @@
+//! An acquisition: a place in the queue, the wait until it is the first, and the look at what was gained.
+
+use futures::future::{OptionFuture, join};
+use zookeeper_client::{
+    Acls, CreateMode, CreateOptions, Error, EventType,
+    MultiReadResult::{self, Children, Data},
+    Stat,
+};
+
+use super::{
+    ZookeeperLocks,
+    claims::Granted,
+    entry::Entry,
+    place::{Node, Place},
+    queue::{Queue, Turn},
+    session::{Session, ends_session, is_broken_connection},
+};
+use crate::{
+    clock::Moment,
+    lock::{Claim, Held, LockError, Request},
+};
+
+const EPHEMERAL: CreateOptions<'static> = CreateMode::EphemeralSequential.with_acls(Acls::anyone_all());
+const PERSISTENT: CreateOptions<'static> = super::PERSISTENT;
+
+/// Why an attempt gave no lock.
+enum Stop {
+    /// The session ended, or somebody removed our znode: begin again, at the end of the queue.
+    Again(Error),
+    /// That is the answer.
+    Answer(LockError),
+}
+
+/// What an acquisition knows of its znode.
+struct Seen {
+    stat: Stat,
+    identity: Option<Vec<u8>>,
+    /// Those in the queue.
+    children: Vec<String>,
+}
+
+impl ZookeeperLocks {
+    /// Acquires, unless the holder has the lock already.
+    pub(super) async fn acquire_for_holder(&self, request: &Request) -> Result<Held, LockError> {
+        let give_up = Moment::now() + request.wait;
+        let holder = request.holder.hash();
+        let asking = self.claims.ask(&request.name, holder);
+        let Ok(_asking) = tokio::time::timeout(request.wait.max(super::session::LIMIT), asking).await else {
+            return Err(LockError::Busy { expires_in: None });
+        };
+        if let Some(held) = self.acquired_before(request).await? {
+            return Ok(held);
+        }
+        let mut again = false;
+        loop {
+            let session = self.sessions.for_ttl(request.ttl).await?;
+            match self.attempt(&session, request, give_up).await {
+                Ok(held) => return Ok(held),
+                Err(Stop::Answer(error)) => return Err(error),
+                // A session that had ended unnoticed is no reason to fail, but two in a row are.
+                Err(Stop::Again(error)) if again && give_up.has_passed() => return Err(self.error(error)),
+                Err(Stop::Again(_)) => again = true,
+            }
+        }
+    }
+
+    /// The acquisition that the same holder asked for before, if it lasts.
+    async fn acquired_before(&self, request: &Request) -> Result<Option<Held>, LockError> {
+        let Some(Granted { node, sequence, .. }) = self.claims.get(&request.name, request.holder.hash())
+        else {
+            return Ok(None);
+        };
+        let claim = Claim {
+            name: request.name.clone(),
+            sequence,
+            holder: request.holder.clone(),
+        };
+        let (term, identity) = join(self.verify(&claim, &node), self.read_identity(&node.session)).await;
+        match term? {
+            Some(term) if self.claims.extend(&claim, term) => Ok(Some(Held {
+                claim,
+                term,
+                identity: self.parse_identity(&identity.map_err(|error| self.error(error))?)?,
+            })),
+            // Expired meanwhile: its znode is being removed.
+            Some(_) => Ok(None),
+            None => {
+                self.claims.take(&claim);
+                Ok(None)
+            }
+        }
+    }
+
+    async fn attempt(&self, session: &Session, request: &Request, give_up: Moment) -> Result<Held, Stop> {
+        let lock = self.address().lock_path(&request.name);
+        if request.wait.is_zero()
+            && let Some(first) = self
+                .first(session, &request.name)
+                .await
+                .map_err(|error| self.stop(error))?
+        {
+            let expires_in = self.expires_in(&request.name, first.entry.as_ref());
+            return Err(Stop::Answer(LockError::Busy { expires_in }));
+        }
+        let mut place = Place::new(Node::new(session.clone(), lock));
+        self.create(&mut place, request)
+            .await
+            .map_err(|error| self.stop(error))?;
+        let waited = async {
+            let mut seen = self.look(&place).await?;
+            let children = std::mem::take(&mut seen.children);
+            if let Some(busy) = self.wait_turn(&place, children, request, give_up).await? {
+                return Ok(Err(busy));
+            }
+            // A write of this process a moment ago, such as the release that it waited for, says as much.
+            if !session.is_proven() {
+                seen = self.look(&place).await?;
+            }
+            Ok(Ok(seen))
+        };
+        match waited.await.map_err(|error| self.stop(error))? {
+            Ok(seen) => self.held(place, seen, request).await,
+            Err(busy) => {
+                // In the foreground: who tries again, or gives the lock to another, is not to meet this znode.
+                let _ = place.leave().await;
+                Err(Stop::Answer(busy))
+            }
+        }
+    }
+
+    /// Creates our znode, and the fence's if it is not there.
+    async fn create(&self, place: &mut Place, request: &Request) -> Result<(), Error> {
+        let session = place.session.clone();
+        let (client, ttl) = (&session.client, session.timeout);
+        let data = Entry::new(&request.holder.hash(), &request.label, ttl, self.process).write();
+        let path = place.create_path();
+        let create = async {
+            while place.name.is_none() {
+                let sent = Moment::now();
+                match client.create(&path, &data, &EPHEMERAL).await {
+                    Ok((_, number)) => {
+                        session.prove(sent);
+                        place.name = Some(place.numbered(number));
+                    }
+                    // Never used yet, or reaped as an empty container of Curator's.
+                    Err(Error::NoNode) => match client.mkdir(&place.lock, &PERSISTENT).await {
+                        Err(error) if error != Error::NoNode && !is_broken_connection(&error) => {
+                            return Err(error);
+                        }
+                        _ => {}
+                    },
+                    Err(error) if is_broken_connection(&error) => place.name = place.find().await?,
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok(())
+        };
+        session.call(create).await
+    }
+
+    /// Reads our znode, its queue and the identity in one request.
+    ///
+    /// The identity is read before the znode is the first, yet it is of the history that counted the znode: no
+    /// other one knows its session.
+    async fn look(&self, place: &Place) -> Result<Seen, Error> {
+        let (session, client) = (&place.session, &place.session.client);
+        let (path, identity) = (place.path().unwrap_or_default(), self.address().identity_path());
+        let read = || async {
+            let sent = Moment::now();
+            let mut reader = client.new_multi_reader();
+            reader.add_get_data(&path)?;
+            reader.add_get_data(&identity)?;
+            reader.add_get_children(&place.lock)?;
+            // A server that was cut off from its leader shows znodes of sessions that have ended.
+            let sync = (!session.is_proven()).then(|| client.sync(&path));
+            let (synced, answers) = join(OptionFuture::from(sync), reader.commit()).await;
+            if let Some(synced) = synced {
+                synced?;
+                session.prove(sent);
+            }
+            answers
+        };
+        match <[MultiReadResult; 3]>::try_from(session.read(read).await?) {
+            Ok([Data { stat, .. }, identity, Children { children }]) => Ok(Seen {
+                stat,
+                identity: match identity {
+                    Data { data, .. } => Some(data),
+                    _ => None,
+                },
+                children,
+            }),
+            Ok([MultiReadResult::Error { err }, ..] | [.., MultiReadResult::Error { err }]) => Err(err),
+            _ => Err(Error::UnexpectedError(
+                "other answers than were asked for".to_owned(),
+            )),
+        }
+    }
+
+    /// Waits until our znode is the first; gives the answer if the time runs out before.
+    async fn wait_turn(
+        &self,
+        place: &Place,
+        children: Vec<String>,
+        request: &Request,
+        give_up: Moment,
+    ) -> Result<Option<LockError>, Error> {
+        let (session, name) = (&place.session, place.name.as_deref().unwrap_or_default());
+        let mut queue = Queue::new(children);
+        loop {
+            let (before, is_first) = match queue.turn_of(name) {
+                Turn::First => return Ok(None),
+                Turn::Missing => return Err(Error::NoNode),
+                Turn::After(before, is_first) => (format!("{}/{before}", place.lock), is_first),
+            };
+            match session.read(|| session.client.get_and_watch_data(&before)).await {
+                Err(Error::NoNode) if is_first => return Ok(None),
+                Err(Error::NoNode) => {}
+                answer => {
+                    let (data, _, watch) = answer?;
+                    let event = tokio::select! {
+                        event = watch.changed() => event,
+                        () = tokio::time::sleep(give_up.remaining()) => {
+                            let entry = if is_first { Entry::read(&data) } else { None };
+                            let expires_in = self.expires_in(&request.name, entry.as_ref());
+                            return Ok(Some(LockError::Busy { expires_in }));
+                        }
+                    };
+                    if event.session_state.is_terminated() {
+                        return Err(Error::SessionExpired);
+                    }
+                    if is_first && event.event_type == EventType::NodeDeleted {
+                        return Ok(None);
+                    }
+                }
+            }
+            queue = Queue::new(session.read(|| session.client.list_children(&place.lock)).await?);
+        }
+    }
+
+    /// The lock of our znode, which is the first.
+    async fn held(&self, place: Place, seen: Seen, request: &Request) -> Result<Held, Stop> {
+        let session = place.session.clone();
+        let identity = match seen.identity {
+            Some(identity) => identity,
+            None => self
+                .read_identity(&session)
+                .await
+                .map_err(|error| self.stop(error))?,
+        };
+        let held = Held {
+            identity: self.parse_identity(&identity).map_err(Stop::Answer)?,
+            term: session.term(),
+            claim: Claim {
+                name: request.name.clone(),
+                sequence: self.sequence(&seen.stat).map_err(Stop::Answer)?,
+                holder: request.holder.clone(),
+            },
+        };
+        let granted = Granted {
+            node: place.keep(),
+            sequence: held.claim.sequence,
+            term: held.term,
+        };
+        self.claims.insert(&request.name, request.holder.hash(), granted);
+        Ok(held)
+    }
+
+    fn stop(&self, error: Error) -> Stop {
+        if ends_session(&error) || error == Error::NoNode {
+            Stop::Again(error)
+        } else {
+            Stop::Answer(self.error(error))
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! Group commit: the writes that arrive while a commit is under way are gathered, applied in one statement, and
+//! answered each on its own.
+//!
+//! Postgres commits one row at a time only so often, however many clients wait. There is no timer: a write that
+//! finds nothing under way leaves at once. Fences are spread over a few lanes, so that the writes of one fence
+//! keep their order.
+
+use std::{
+    collections::{BTreeMap, HashSet, VecDeque},
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::OnceLock,
+    time::Duration,
+};
+
+use sqlx::{Connection, PgPool, Postgres, pool::PoolConnection, postgres::PgRow};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+
+use super::batch::{Batch, Verdicts};
+use crate::{
+    database::{DatabaseError, postgres::is_dead_connection},
+    name::FenceName,
+    store::{Change, StoreError, Write, Written},
+};
+
+/// How many batches are under way at once.
+const LANES: usize = 2;
+/// How many writes wait in a lane before more are turned away.
+const QUEUE: usize = 8192;
+/// The most writes in a batch.
+const ITEMS: usize = 512;
+/// The most bytes of values in a batch, unless one alone has more.
+const BYTES: usize = 4 * 1024 * 1024;
+/// The pause before a fence that is being sealed is tried again.
+const PAUSE: Duration = Duration::from_millis(2);
+/// How long a write goes on being tried. A seal holds writes up for far less.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// A connection that was idle for longer is asked first whether it lives, so that a write is not sent into the void
+/// and its outcome unknown.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// A write that waits for its answer.
+pub(super) struct Item {
+    pub(super) write: Write,
+    answer: oneshot::Sender<Result<Written, StoreError>>,
+    give_up: Instant,
+}
+
+impl Item {
+    pub(super) fn bytes(&self) -> usize {
+        match &self.write.change {
+            Change::Put(value) => value.bytes.len(),
+            Change::Delete => 0,
+        }
+    }
+
+    pub(super) fn tell(self, result: Result<Written, StoreError>) {
+        // Whoever asked may have gone.
+        let _ = self.answer.send(result);
+    }
+}
+
+/// The lanes. They end when this is dropped and what is in them is done.
+pub(super) struct Group {
+    pool: PgPool,
+    lanes: OnceLock<Vec<mpsc::Sender<Item>>>,
+}
+
+impl Group {
+    pub(super) fn new(pool: PgPool) -> Self {
+        Self {
+            pool,
+            lanes: OnceLock::new(),
+        }
+    }
+
+    /// Writes with the next batch.
+    ///
+    /// # Cancel safety
+    /// The write may or may not happen.
+    pub(super) async fn write(&self, write: Write) -> Result<Written, StoreError> {
+        let lanes = self
+            .lanes
+            .get_or_init(|| (0..LANES).map(|_| Lane::start(self.pool.clone())).collect());
+        let mut hasher = DefaultHasher::new();
+        write.fence.hash(&mut hasher);
+        let lane = &lanes[hasher.finish() as usize % LANES];
+        let (answer, answered) = oneshot::channel();
+        let item = Item {
+            write,
+            answer,
+            give_up: Instant::now() + PATIENCE,
+        };
+        if lane.try_send(item).is_err() {
+            return Err(DatabaseError::Overloaded.into());
+        }
+        // A lane that is gone took the write with it, at whatever point.
+        let lost = || DatabaseError::OutcomeUnknown("the lane of the write ended".into()).into();
+        answered.await.unwrap_or_else(|_| Err(lost()))
+    }
+}
+
+/// A worker with a connection of its own.
+struct Lane {
+    pool: PgPool,
+    connection: Option<(PoolConnection<Postgres>, Instant)>,
+    queue: mpsc::Receiver<Item>,
+    /// Next in turn, before the queue.
+    ready: VecDeque<Item>,
+    /// Behind a fence that is being sealed. One of them is tried with every batch, and they stall nobody else.
+    parked: BTreeMap<FenceName, VecDeque<Item>>,
+}
+
+impl Lane {
+    fn start(pool: PgPool) -> mpsc::Sender<Item> {
+        let (sender, queue) = mpsc::channel(QUEUE);
+        let lane = Self {
+            pool,
+            connection: None,
+            queue,
+            ready: VecDeque::new(),
+            parked: BTreeMap::new(),
+        };
+        tokio::spawn(lane.run());
+        sender
+    }
+
+    async fn run(mut self) {
+        while self.wait().await {
+            let probed: Vec<_> = self.parked.keys().cloned().collect();
+            let (batch, later) = Batch::new(self.gather());
+            let again = self.apply(batch).await;
+            for item in later.into_iter().rev() {
+                self.ready.push_front(item);
+            }
+            let busy: HashSet<_> = again.iter().map(|item| item.write.fence.clone()).collect();
+            for fence in probed.into_iter().filter(|fence| !busy.contains(fence)) {
+                for item in self.parked.remove(&fence).unwrap_or_default().into_iter().rev() {
+                    self.ready.push_front(item);
+                }
+            }
+            for item in again.into_iter().rev() {
+                self.park_first(item);
+            }
+        }
+    }
+
+    /// Waits until there is something to do; `false` when there never will be again.
+    async fn wait(&mut self) -> bool {
+        if !self.ready.is_empty() || !self.queue.is_empty() {
+            return true;
+        }
+        let next = if self.parked.is_empty() {
+            self.queue.recv().await
+        } else {
+            match tokio::time::timeout(PAUSE, self.queue.recv()).await {
+                Ok(next) => next,
+                Err(_) => return true,
+            }
+        };
+        self.ready.extend(next);
+        !self.ready.is_empty() || !self.parked.is_empty()
+    }
+
+    /// The items of the next batch: one of each parked fence, then whoever is next in turn.
+    fn gather(&mut self) -> Vec<Item> {
+        let mut items: Vec<Item> = Vec::new();
+        for parked in self.parked.values_mut() {
+            items.extend(parked.pop_front());
+        }
+        let mut bytes: usize = items.iter().map(Item::bytes).sum();
+        while items.len() < ITEMS && bytes < BYTES {
+            let Some(item) = self.ready.pop_front().or_else(|| self.queue.try_recv().ok()) else {
+                break;
+            };
+            if let Some(parked) = self.parked.get_mut(&item.write.fence) {
+                parked.push_back(item);
+            } else {
+                bytes += item.bytes();
+                items.push(item);
+            }
+        }
+        items
+    }
+
+    fn park_first(&mut self, item: Item) {
+        if item.give_up <= Instant::now() {
+            let why = "the fence was being sealed all the while, or its records were contended";
+            item.tell(Err(DatabaseError::Conflict(why.into()).into()));
+        } else {
+            self.parked
+                .entry(item.write.fence.clone())
+                .or_default()
+                .push_front(item);
+        }
+    }
+
+    /// Applies a batch and tells its items; answers with those that are to be tried again.
+    async fn apply(&mut self, batch: Batch) -> Vec<Item> {
+        let mut again = Vec::new();
+        let mut batches = vec![batch];
+        while let Some(batch) = batches.pop() {
+            if batch.is_empty() {
+                continue;
+            }
+            match self.execute(&batch).await {
+                Ok(rows) => match Verdicts::read(&rows) {
+                    Ok(verdicts) => again.extend(verdicts.tell(batch)),
+                    Err(error) => batch.tell_all(|| StoreError::Corrupt(error.to_string())),
+                },
+                // One of them cannot be stored: find out which, and let the others pass.
+                Err(DatabaseError::Refused(_)) if batch.len() > 1 => {
+                    let (first, second) = batch.split();
+                    batches.extend([second, first]);
+                }
+                Err(DatabaseError::Conflict(_)) => again.extend(batch.into_items()),
+                Err(error) => batch.tell_all(|| error.clone().into()),
+            }
+        }
+        again
+    }
+
+    async fn execute(&mut self, batch: &Batch) -> Result<Vec<PgRow>, DatabaseError> {
+        let mut connection = self.connection().await?;
+        match batch.query().fetch_all(&mut *connection).await {
+            Ok(rows) => {
+                self.connection = Some((connection, Instant::now()));
+                Ok(rows)
+            }
+            Err(error) => {
+                if matches!(error, sqlx::Error::Database(_)) {
+                    self.connection = Some((connection, Instant::now()));
+                }
+                Err(DatabaseError::at_commit(error))
+            }
+        }
+    }
+
+    /// A connection that lives, and whose transactions are read committed unless they say otherwise.
+    async fn connection(&mut self) -> Result<PoolConnection<Postgres>, DatabaseError> {
+        if let Some((mut connection, used)) = self.connection.take()
+            && (used.elapsed() < FRESH || connection.ping().await.is_ok())
+        {
+            return Ok(connection);
+        }
+        let mut tries = self.pool.options().get_max_connections();
+        loop {
+            let mut connection = self.pool.acquire().await?;
+            let prepared =
+                sqlx::query("set session characteristics as transaction isolation level read committed")
+                    .execute(&mut *connection)
+                    .await;
+            match prepared {
+                Ok(_) => return Ok(connection),
+                Err(error) if tries > 0 && is_dead_connection(&error) => tries -= 1,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}

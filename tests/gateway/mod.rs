@@ -1,0 +1,22 @@
+//! The gateway, over real HTTP: in this process on a free port, with a real store and a real lock service
+//! behind it.
+
+#[macro_use]
+mod world;
+
+mod client;
+mod drain;
+mod fencing;
+mod leases;
+mod limits;
+mod names;
+mod outages;
+mod program;
+mod records;
+mod replicas;
+mod requests;
+mod secrets;
+mod tokens;
+
+use client::{Answer, Client};
+use world::{Gateway, World};
