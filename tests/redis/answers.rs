@@ -5,7 +5,7 @@ use std::time::Duration;
 use fencegate::lock::{LockError, LockService, redis::RedisLocks};
 use redis::AsyncCommands;
 
-use super::{beside, is_free, locks, request, waiting};
+use super::{beside, is_free, locks, request, scripts, waiting};
 use crate::support::{Proxy, Redis, eventually};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -64,15 +64,24 @@ async fn a_dropped_acquisition_leaves_no_lock() {
 
 #[tokio::test]
 async fn the_same_holder_may_ask_again_before_the_first_attempt_is_undone() {
-    let (_server, proxy, through, directly) = proxied().await;
+    let (server, proxy, through, directly) = proxied().await;
     let request = request("a");
+    let mut beside = beside(&server).await;
     proxy.pause_replies();
-    let acquiring = tokio::time::timeout(Duration::from_millis(100), through.acquire(&request));
-    assert!(acquiring.await.is_err());
-    // Its undoing is under way on a slow path, and must not take the lock of the second attempt.
+    let mut acquiring = Box::pin(through.acquire(&request));
+    let taken = eventually(SOON, async || !is_free(&directly, "a").await);
+    tokio::select! {
+        _ = &mut acquiring => panic!("there is no answer"),
+        () = taken => {}
+    }
+    // The undoing of the first attempt is held up, and comes after the second one.
+    proxy.pause_requests();
+    drop(acquiring);
     let held = directly.acquire(&request).await.unwrap();
+    assert_eq!(held.claim.sequence.get(), 1);
+    let before = scripts(&mut beside).await;
     proxy.resume();
-    through.identity().await.unwrap();
+    eventually(SOON, async || scripts(&mut beside).await > before).await;
     directly.renew(&held.claim).await.unwrap();
 }
 

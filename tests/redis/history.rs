@@ -44,7 +44,7 @@ async fn the_counter_stays_when_locks_end() {
 async fn numbers_that_a_double_cannot_hold_are_counted_exactly() {
     let server = Redis::start().await;
     let locks = locks(&server.url());
-    for floor in [(1 << 53) + 1, i64::MAX - 3] {
+    for floor in [(1 << 53) + 1, i64::MAX - 4] {
         let high = Request {
             floor,
             ..request("a")
@@ -53,13 +53,16 @@ async fn numbers_that_a_double_cannot_hold_are_counted_exactly() {
         assert_eq!(held.claim.sequence.get(), floor + 1);
         locks.renew(&held.claim).await.unwrap();
         locks.release(&held.claim).await.unwrap();
-        let low = Request {
-            floor: 9,
-            ..request("a")
-        };
-        let held = locks.acquire(&low).await.unwrap();
-        assert_eq!(held.claim.sequence.get(), floor + 2);
-        locks.release(&held.claim).await.unwrap();
+        // The counter goes on alone, and then from a floor that is just above it.
+        for (next, expected) in [(9, floor + 2), (floor + 3, floor + 4)] {
+            let request = Request {
+                floor: next,
+                ..request("a")
+            };
+            let held = locks.acquire(&request).await.unwrap();
+            assert_eq!(held.claim.sequence.get(), expected);
+            locks.release(&held.claim).await.unwrap();
+        }
     }
 }
 

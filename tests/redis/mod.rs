@@ -54,3 +54,12 @@ async fn is_free(locks: &RedisLocks, name: &str) -> bool {
     let name = crate::world::name(name);
     locks.inspect(&name).await.unwrap().holder.is_none()
 }
+
+/// How many scripts the server has run.
+async fn scripts(beside: &mut MultiplexedConnection) -> u64 {
+    let mut info = redis::cmd("INFO");
+    let text: String = info.arg("commandstats").query_async(beside).await.unwrap();
+    let line = text.lines().find(|line| line.starts_with("cmdstat_evalsha:"));
+    line.and_then(|line| line.split_once("calls=")?.1.split(',').next()?.parse().ok())
+        .unwrap_or(0)
+}
