@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::Moment,
     grant::{Grant, GrantError, Locks},
+    guard::{GuardError, Guarded, Isolation, Resource},
     lock::{LockError, Term, give_back},
     name::FenceName,
     token::Token,
@@ -34,6 +35,10 @@ pub struct Lease {
     shared: Arc<Shared>,
     released: AtomicBool,
 }
+
+/// Tells whether a lease is lost, without keeping it.
+#[derive(Debug)]
+pub(crate) struct Watch(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -87,7 +92,7 @@ impl Lease {
 
     /// Whether it is lost: its deadline has passed, or the lock service said so.
     pub fn is_lost(&self) -> bool {
-        self.shared.lost.is_cancelled() || self.shared.term().deadline.has_passed()
+        self.shared.is_lost()
     }
 
     /// Ends when the lease is lost.
@@ -117,6 +122,51 @@ impl Lease {
             () = self.lost() => Err(LockError::Lost.into()),
             output = future => Ok(output),
         }
+    }
+
+    /// Begins a read committed transaction that has passed the guard: until it ends, the fence's mark cannot change.
+    /// On a Postgres pool, or an [`SqliteFile`](crate::database::sqlite::SqliteFile), with the store's tables in it.
+    ///
+    /// ```no_run
+    /// # async fn example(lease: fencegate::Lease, pool: sqlx::PgPool) -> Result<(), Box<dyn std::error::Error>> {
+    /// let mut transaction = lease.begin(&pool).await?;
+    /// sqlx::query("update invoice set paid = true where id = $1")
+    ///     .bind(7)
+    ///     .execute(&mut *transaction)
+    ///     .await?;
+    /// transaction.commit().await?; // refused if the lease is lost
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`GuardError::LeaseLost`], and [`GuardError::Refused`] when the token is no longer the fence's mark.
+    ///
+    /// # Cancel safety
+    /// Yes: the transaction is rolled back.
+    pub async fn begin<R: Resource>(&self, resource: &R) -> Result<Guarded<R::Transaction>, GuardError> {
+        self.begin_with(resource, Isolation::ReadCommitted).await
+    }
+
+    /// As [`Lease::begin`], at another isolation level.
+    ///
+    /// # Errors
+    /// As [`Lease::begin`]; above read committed also conflicts, which are retryable: see [`crate::retry`].
+    ///
+    /// # Cancel safety
+    /// Yes: the transaction is rolled back.
+    pub async fn begin_with<R: Resource>(
+        &self,
+        resource: &R,
+        isolation: Isolation,
+    ) -> Result<Guarded<R::Transaction>, GuardError> {
+        if self.is_lost() {
+            return Err(GuardError::LeaseLost);
+        }
+        let entered = resource
+            .enter(self.name(), self.token(), isolation, Some(self.ttl()))
+            .await;
+        Ok(Guarded::new(entered?, Watch(self.shared.clone())))
     }
 
     /// Renews now, apart from the renewals that happen by themselves.
@@ -164,7 +214,17 @@ impl Drop for Lease {
     }
 }
 
+impl Watch {
+    pub(crate) fn is_lost(&self) -> bool {
+        self.0.is_lost()
+    }
+}
+
 impl Shared {
+    fn is_lost(&self) -> bool {
+        self.lost.is_cancelled() || self.term().deadline.has_passed()
+    }
+
     fn term(&self) -> Term {
         *self.term.lock().expect("nothing panics while it holds the term")
     }

@@ -16,6 +16,7 @@
 #[cfg(feature = "client")]
 pub mod client;
 pub mod clock;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub mod connect;
 pub mod database;
 #[cfg(feature = "gateway")]
@@ -25,16 +26,19 @@ pub mod guard;
 pub mod lease;
 pub mod lock;
 pub mod name;
+pub mod retry;
 pub mod rule;
 pub mod store;
 pub mod token;
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use connect::{ConnectError, connect};
 pub use grant::{Grant, GrantError, Locks, Options};
-pub use guard::Refusal;
+pub use guard::{GuardError, Guarded, Isolation, Refusal};
 pub use lease::Lease;
 pub use lock::{LockError, LockService};
 pub use name::{FenceName, NameError, RecordKey};
+pub use retry::retry;
 pub use store::{Store, StoreError};
 pub use token::{Epoch, Holder, Mark, Sequence, Token, TokenError};
 

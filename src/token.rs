@@ -65,6 +65,12 @@ impl Holder {
         HolderHash(Sha256::digest(self.0).into())
     }
 
+    /// The bits themselves, for the database's eyes.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
     /// The 32 hexadecimal digits. A credential: not for logs.
     pub fn expose(&self) -> String {
         hex::encode(self.0)

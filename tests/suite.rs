@@ -4,6 +4,7 @@ mod conformance;
 mod demo;
 mod gateway;
 mod grants;
+mod guard;
 mod interop;
 mod readme;
 #[cfg(feature = "redis")]

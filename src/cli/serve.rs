@@ -51,7 +51,7 @@ impl Serve {
         let shutdown = shutdown()?;
         let locks = self.servers.connect().await?;
         if self.migrate {
-            let migrated = locks.store().migrate().await;
+            let migrated = locks.migrate().await;
             migrated.context("the store's tables could not be brought up to date")?;
         } else {
             look(&locks).await;

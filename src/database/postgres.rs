@@ -3,7 +3,7 @@
 use std::{str::FromStr, time::Duration};
 
 use sqlx::{
-    PgPool, Postgres, Row, Transaction,
+    AssertSqlSafe, PgPool, Postgres, Row, Transaction,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -87,10 +87,18 @@ pub async fn check_migrated(pool: &PgPool) -> Result<(), DatabaseError> {
 /// # Errors
 /// [`DatabaseError::Unavailable`] if there is no living connection to be had.
 pub async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, DatabaseError> {
+    begin_with(pool, "begin isolation level read committed").await
+}
+
+/// As [`begin`], with other words, which must have nothing in them that a stranger wrote.
+pub(crate) async fn begin_with(
+    pool: &PgPool,
+    statement: &str,
+) -> Result<Transaction<'static, Postgres>, DatabaseError> {
     // Each failure takes a dead connection out of the pool, so beyond its size something else is wrong.
     let mut tries = pool.options().get_max_connections();
     loop {
-        match pool.begin_with("begin isolation level read committed").await {
+        match pool.begin_with(AssertSqlSafe(statement)).await {
             Err(error) if tries > 0 && is_dead_connection(&error) => tries -= 1,
             begun => return Ok(begun?),
         }

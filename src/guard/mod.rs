@@ -2,11 +2,19 @@
 //!
 //! Once a transaction has entered a fence, the fence's mark cannot change until it ends: a newer holder's seal
 //! waits for it. So whatever it writes is committed before the newer holder may act, or not at all.
+//!
+//! [`Lease::begin`](crate::Lease::begin) gives a transaction that has passed; [`begin`] does so for a token without
+//! a lease; [`enter`] is for a transaction that you have already.
 
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+mod transaction;
+
+#[cfg(feature = "postgres")]
+pub use postgres::enter_with as enter;
+pub use transaction::{Guarded, Isolation, Resource, begin};
 
 use crate::{
     database::DatabaseError,
@@ -59,6 +67,17 @@ pub enum GuardError {
     /// A row that cannot be: somebody else wrote to the tables.
     #[error("the store holds something unexpected: {0}")]
     Corrupt(String),
+    /// The lease was lost before the commit, which was therefore not tried: everything was rolled back.
+    #[error("the lease was lost before the commit, so nothing was committed: acquire again")]
+    LeaseLost,
+    /// A fence cannot be entered outside a transaction: nothing would be held.
+    #[error(
+        "a fence is entered in a transaction, and this connection is in none: begin one through sqlx first"
+    )]
+    NotInTransaction,
+    /// A savepoint that is rolled back gives up what was entered in it.
+    #[error("a fence is not entered inside a savepoint, which could be rolled back: enter before it")]
+    InSavepoint,
 }
 
 impl GuardError {

@@ -2,8 +2,46 @@
 
 use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
 
-use super::{GuardError, check, read_mark};
-use crate::{name::FenceName, token::Mark};
+use super::{GuardError, Guarded, Isolation, check, read_mark};
+use crate::{
+    database::sqlite::{SqliteFile, WriteTransaction},
+    name::FenceName,
+    token::{Mark, Token},
+};
+
+impl super::Resource for SqliteFile {
+    type Transaction = WriteTransaction;
+
+    async fn enter(
+        &self,
+        fence: &FenceName,
+        token: &Token,
+        _isolation: Isolation,
+        _idle: Option<std::time::Duration>,
+    ) -> Result<WriteTransaction, GuardError> {
+        let mut transaction = self.begin().await?;
+        enter(&mut transaction, fence, &token.mark()).await?;
+        Ok(transaction)
+    }
+}
+
+impl Guarded<WriteTransaction> {
+    /// Commits, unless the lease is lost: then everything is rolled back.
+    ///
+    /// # Errors
+    /// [`GuardError::LeaseLost`], and as SQLite says.
+    ///
+    /// # Cancel safety
+    /// The commit may or may not happen.
+    pub async fn commit(self) -> Result<(), GuardError> {
+        Ok(self.unless_lost()?.commit().await?)
+    }
+
+    /// Rolls back, as dropping the transaction does.
+    pub fn rollback(self) {
+        drop(self.into_inner());
+    }
+}
 
 /// Lets a transaction pass if `token` is the fence's mark.
 ///

@@ -187,6 +187,7 @@ impl From<GuardError> for StoreError {
             GuardError::Refused(refusal) => Self::Refused(refusal),
             GuardError::Database(error) => Self::Database(error),
             GuardError::Corrupt(what) => Self::Corrupt(what),
+            other => Self::Database(DatabaseError::Refused(other.to_string())),
         }
     }
 }

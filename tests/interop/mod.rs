@@ -2,3 +2,5 @@
 
 #[cfg(feature = "redis")]
 mod redis_py;
+#[cfg(feature = "zookeeper")]
+mod zookeeper;

@@ -9,6 +9,7 @@
 pub mod etcd;
 pub mod eventually;
 pub mod http;
+pub mod pgbouncer;
 pub mod ports;
 pub mod postgres;
 pub mod process;
@@ -20,6 +21,7 @@ pub mod zookeeper;
 
 pub use etcd::{Etcd, EtcdCluster};
 pub use eventually::eventually;
+pub use pgbouncer::PgBouncer;
 pub use postgres::Postgres;
 pub use process::Process;
 pub use proxy::Proxy;

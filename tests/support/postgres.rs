@@ -15,7 +15,7 @@ use super::process::{NotReady, Process};
 mod installation;
 mod template;
 
-pub use installation::{command, run};
+pub use installation::{command, other_user, run};
 
 pub struct Postgres {
     process: Process,

@@ -1,5 +1,6 @@
 //! What is ZooKeeper's own: its znodes, its sessions, its queue, and a network that fails in between.
 
+mod handover;
 mod queue;
 mod sessions;
 mod trouble;

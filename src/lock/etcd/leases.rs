@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::client::Client;
+use super::{client::Client, entry::Entry};
 use crate::{
     clock::Moment,
     lock::{Claim, LockError, give_back},
@@ -22,6 +22,13 @@ pub(super) struct EtcdLease {
     pub(super) ttl: Duration,
     /// Until when it surely lives.
     pub(super) deadline: Moment,
+}
+
+impl EtcdLease {
+    /// Whether it has nearly all of its TTL ahead.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.deadline.remaining() >= self.ttl.mul_f64(0.95)
+    }
 }
 
 /// The etcd leases of this process. Clones share them.
@@ -59,7 +66,7 @@ impl Leases {
                 return self.grant(ttl).await;
             };
             let left = lease.deadline.remaining();
-            if left >= lease.ttl.mul_f64(0.95) {
+            if lease.is_fresh() {
                 return Ok(lease);
             }
             // One that is nearly over may end while it is being kept alive.
@@ -126,6 +133,16 @@ impl Leases {
 
     pub(super) fn forget(&self, claim: &Claim) -> Option<EtcdLease> {
         self.state().serving.remove(&key(claim))
+    }
+
+    /// Whether a key in a fence's queue belongs to an acquisition of this process.
+    pub(super) fn is_serving(&self, name: &FenceName, entry: &Entry) -> bool {
+        let Some(holder) = entry.holder() else {
+            return false;
+        };
+        self.state()
+            .serving
+            .contains_key(&(name.clone(), entry.created, holder))
     }
 
     pub(super) fn serves(&self, claim: &Claim, lease: i64) -> bool {

@@ -1,5 +1,7 @@
 //! An acquisition: a place in the queue, the wait until it is the first, and the look at what was gained.
 
+use std::time::Duration;
+
 use futures::future::{OptionFuture, join};
 use zookeeper_client::{
     Acls, CreateMode, CreateOptions, Error, EventType,
@@ -11,7 +13,7 @@ use super::{
     ZookeeperLocks,
     claims::Granted,
     entry::Entry,
-    place::{Node, Place},
+    place::{Node, Place, is_of},
     queue::{Queue, Turn},
     session::{Session, ends_session, is_broken_connection},
 };
@@ -22,6 +24,9 @@ use crate::{
 
 const EPHEMERAL: CreateOptions<'static> = CreateMode::EphemeralSequential.with_acls(Acls::anyone_all());
 const PERSISTENT: CreateOptions<'static> = super::PERSISTENT;
+
+/// How long to wait for a handover within this process before the server is asked to tell of the end.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// Why an attempt gave no lock.
 enum Stop {
@@ -94,7 +99,7 @@ impl ZookeeperLocks {
     async fn attempt(&self, session: &Session, request: &Request, give_up: Moment) -> Result<Held, Stop> {
         let lock = self.address().lock_path(&request.name);
         if request.wait.is_zero()
-            && let Some(first) = self
+            && let Some((first, _)) = self
                 .first(session, &request.name)
                 .await
                 .map_err(|error| self.stop(error))?
@@ -102,7 +107,7 @@ impl ZookeeperLocks {
             let expires_in = self.expires_in(&request.name, first.entry.as_ref());
             return Err(Stop::Answer(LockError::Busy { expires_in }));
         }
-        let mut place = Place::new(Node::new(session.clone(), lock));
+        let mut place = Place::new(Node::new(session.clone(), lock, self.process));
         self.create(&mut place, request)
             .await
             .map_err(|error| self.stop(error))?;
@@ -132,7 +137,7 @@ impl ZookeeperLocks {
     async fn create(&self, place: &mut Place, request: &Request) -> Result<(), Error> {
         let session = place.session.clone();
         let (client, ttl) = (&session.client, session.timeout);
-        let data = Entry::new(&request.holder.hash(), &request.label, ttl, self.process).write();
+        let data = Entry::new(&request.holder.hash(), &request.label, ttl).write();
         let path = place.create_path();
         let create = async {
             while place.name.is_none() {
@@ -212,12 +217,21 @@ impl ZookeeperLocks {
                 Turn::Missing => return Err(Error::NoNode),
                 Turn::After(before, is_first) => (format!("{}/{before}", place.lock), is_first),
             };
+            let mut handover = self.handovers.expect(&before);
+            if is_of(self.process, &before)
+                && tokio::time::timeout(PATIENCE.min(give_up.remaining()), handover.handed_over())
+                    .await
+                    .is_ok()
+            {
+                return Ok(None);
+            }
             match session.read(|| session.client.get_and_watch_data(&before)).await {
                 Err(Error::NoNode) if is_first => return Ok(None),
                 Err(Error::NoNode) => {}
                 answer => {
                     let (data, _, watch) = answer?;
                     let event = tokio::select! {
+                        () = handover.handed_over() => return Ok(None),
                         event = watch.changed() => event,
                         () = tokio::time::sleep(give_up.remaining()) => {
                             let entry = if is_first { Entry::read(&data) } else { None };

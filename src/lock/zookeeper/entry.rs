@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use uuid::Uuid;
 
 use crate::token::HolderHash;
 
@@ -15,17 +14,14 @@ pub(super) struct Entry {
     fencegate_holder: String,
     pub(super) label: String,
     ttl_ms: u64,
-    /// Which process made it: a random number for each.
-    pub(super) process: Uuid,
 }
 
 impl Entry {
-    pub(super) fn new(holder: &HolderHash, label: &str, ttl: Duration, process: Uuid) -> Self {
+    pub(super) fn new(holder: &HolderHash, label: &str, ttl: Duration) -> Self {
         Self {
             fencegate_holder: hex::encode(holder.as_bytes()),
             label: label.to_owned(),
             ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
-            process,
         }
     }
 

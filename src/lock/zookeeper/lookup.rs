@@ -14,17 +14,26 @@ use super::{
 use crate::{
     lock::{Claim, Identity, Kind, LockError},
     name::FenceName,
-    token::Sequence,
+    token::{HolderHash, Sequence},
 };
 
-/// The first in a fence's queue.
-pub(super) struct First {
+/// How many znodes may stand before that of the holder: locks that were handed over within a process, and whose
+/// removal is under way.
+const HANDED_OVER: usize = 3;
+
+/// Somebody in a fence's queue.
+pub(super) struct Contender {
     pub(super) path: String,
     pub(super) stat: Stat,
     /// What fencegate wrote; `None` if somebody else made the znode.
     pub(super) entry: Option<Entry>,
-    /// How many wait behind it.
-    pub(super) waiting: u64,
+}
+
+impl Contender {
+    /// `None` for other programs'.
+    pub(super) fn holder(&self) -> Option<HolderHash> {
+        self.entry.as_ref().and_then(Entry::holder)
+    }
 }
 
 impl ZookeeperLocks {
@@ -40,46 +49,64 @@ impl ZookeeperLocks {
         answer.map_err(|error| self.sessions.error(error))
     }
 
-    /// The first in a fence's queue, as the leader knows it.
-    pub(super) async fn first(&self, session: &Session, name: &FenceName) -> Result<Option<First>, Error> {
-        let (client, lock) = (&session.client, self.address().lock_path(name));
+    /// The first in a fence's queue, and how many wait behind it.
+    pub(super) async fn first(
+        &self,
+        session: &Session,
+        name: &FenceName,
+    ) -> Result<Option<(Contender, usize)>, Error> {
+        let lock = self.address().lock_path(name);
         loop {
-            let look = || async {
-                let (synced, children) = join(client.sync(&lock), client.list_children(&lock)).await;
-                synced.and(children)
-            };
-            let queue = match session.read(look).await {
-                Err(Error::NoNode) => return Ok(None),
-                children => Queue::new(children?),
-            };
-            let Some(first) = queue.first() else {
+            let queue = self.queue(session, &lock).await?;
+            let Some(first) = queue.names().next() else {
                 return Ok(None);
             };
-            let path = format!("{lock}/{first}");
-            match session.read(|| client.get_data(&path)).await {
-                // It ended meanwhile, so there is another one, or none.
-                Err(Error::NoNode) => {}
-                answer => {
-                    let (data, stat) = answer?;
-                    return Ok(Some(First {
-                        path,
-                        stat,
-                        entry: Entry::read(&data),
-                        waiting: queue.len() as u64 - 1,
-                    }));
-                }
+            // If it ended meanwhile, there is another one, or none.
+            if let Some(first) = self.contender(session, format!("{lock}/{first}")).await? {
+                return Ok(Some((first, queue.names().len() - 1)));
             }
         }
     }
 
-    /// The first in a fence's queue, if it is this acquisition.
-    pub(super) async fn find(&self, claim: &Claim) -> Result<Option<First>, LockError> {
-        let ask = |session: Session| async move { self.first(&session, &claim.name).await };
-        let first = self.ask(ask).await?;
-        Ok(first.filter(|first| {
-            let holder = first.entry.as_ref().and_then(Entry::holder);
-            first.stat.czxid == claim.sequence.get() && holder == Some(claim.holder.hash())
-        }))
+    /// An acquisition's znode, if it lasts.
+    pub(super) async fn find(&self, claim: &Claim) -> Result<Option<Contender>, LockError> {
+        let (lock, holder) = (&self.address().lock_path(&claim.name), Some(claim.holder.hash()));
+        let ask = |session: Session| async move {
+            let queue = self.queue(&session, lock).await?;
+            for name in queue.names().take(1 + HANDED_OVER) {
+                let found = self.contender(&session, format!("{lock}/{name}")).await?;
+                let found = found.filter(|found| found.stat.czxid == claim.sequence.get());
+                if found.as_ref().is_some_and(|found| found.holder() == holder) {
+                    return Ok(found);
+                }
+            }
+            Ok(None)
+        };
+        self.ask(ask).await
+    }
+
+    /// A fence's queue, as the leader knows it.
+    async fn queue(&self, session: &Session, lock: &str) -> Result<Queue, Error> {
+        let client = &session.client;
+        let look = || async {
+            let (synced, children) = join(client.sync(lock), client.list_children(lock)).await;
+            synced.and(children)
+        };
+        match session.read(look).await {
+            Err(Error::NoNode) => Ok(Queue::new(Vec::new())),
+            children => Ok(Queue::new(children?)),
+        }
+    }
+
+    async fn contender(&self, session: &Session, path: String) -> Result<Option<Contender>, Error> {
+        match session.read(|| session.client.get_data(&path)).await {
+            Err(Error::NoNode) => Ok(None),
+            answer => {
+                let (data, stat) = answer?;
+                let entry = Entry::read(&data);
+                Ok(Some(Contender { path, stat, entry }))
+            }
+        }
     }
 
     pub(super) fn sequence(&self, stat: &Stat) -> Result<Sequence, LockError> {

@@ -21,6 +21,7 @@ mod acquire;
 mod address;
 mod claims;
 mod entry;
+mod handover;
 mod lookup;
 mod place;
 mod queue;
@@ -37,7 +38,8 @@ use self::{
     address::Address,
     claims::Claims,
     entry::Entry,
-    place::{Node, Place},
+    handover::Handovers,
+    place::{Node, Place, is_of},
     session::{Session, Sessions, ends_session},
 };
 use super::{Claim, Held, HolderState, Identity, Kind, LockError, LockService, LockState, Request, Term};
@@ -50,6 +52,7 @@ const PERSISTENT: CreateOptions<'static> = CreateMode::Persistent.with_acls(Acls
 pub struct ZookeeperLocks {
     sessions: Arc<Sessions>,
     claims: Claims,
+    handovers: Handovers,
     /// Tells znodes that were made here from those of other processes.
     process: Uuid,
 }
@@ -63,6 +66,7 @@ impl ZookeeperLocks {
         Ok(Self {
             sessions: Arc::new(Sessions::new(Address::parse(url)?)),
             claims: Claims::default(),
+            handovers: Handovers::default(),
             process: Uuid::new_v4(),
         })
     }
@@ -130,8 +134,8 @@ impl LockService for ZookeeperLocks {
 
     async fn renew(&self, claim: &Claim) -> Result<Term, LockError> {
         let Some(granted) = self.claims.of(claim) else {
-            return match self.find(claim).await?.and_then(|first| first.entry) {
-                Some(entry) if entry.process != self.process => Err(self
+            return match self.find(claim).await? {
+                Some(found) if !is_of(self.process, &found.path) => Err(self
                     .unexpected("this lease was granted by another process, and only that one can renew it")),
                 // What this process granted, and does not know any more, has expired.
                 _ => Err(LockError::Lost),
@@ -149,12 +153,16 @@ impl LockService for ZookeeperLocks {
 
     async fn release(&self, claim: &Claim) -> Result<(), LockError> {
         let left = match self.claims.take(claim) {
-            Some(granted) => Place::new(granted.node).leave().await,
+            Some(granted) => {
+                let _released = granted.node.path().map(|path| self.handovers.release(path));
+                Place::new(granted.node).leave().await
+            }
             None => match self.find(claim).await? {
-                Some(first) => {
+                Some(found) => {
                     let session = self.sessions.any().await?;
-                    let delete = session.client.delete(&first.path, Some(first.stat.version));
-                    session.call(delete).await
+                    session
+                        .call(session.client.delete(&found.path, Some(found.stat.version)))
+                        .await
                 }
                 None => Ok(()),
             },
@@ -167,17 +175,17 @@ impl LockService for ZookeeperLocks {
 
     async fn inspect(&self, name: &FenceName) -> Result<LockState, LockError> {
         let ask = |session: Session| async move { self.first(&session, name).await };
-        let Some(first) = self.ask(ask).await? else {
+        let Some((first, waiting)) = self.ask(ask).await? else {
             return Ok(LockState {
                 holder: None,
                 waiting: Some(0),
             });
         };
         Ok(LockState {
-            waiting: Some(first.waiting),
+            waiting: Some(waiting as u64),
             holder: Some(HolderState {
                 sequence: self.sequence(&first.stat)?,
-                holder: first.entry.as_ref().and_then(Entry::holder),
+                holder: first.holder(),
                 expires_in: self.expires_in(name, first.entry.as_ref()).unwrap_or_default(),
                 label: first.entry.map(|entry| entry.label).unwrap_or_default(),
             }),
@@ -190,7 +198,7 @@ impl LockService for ZookeeperLocks {
             Ok((identity, self.first(&session, name).await?))
         };
         match self.ask(ask).await? {
-            (identity, Some(first)) if first.stat.czxid == sequence.get() && first.entry.is_none() => {
+            (identity, Some((first, _))) if first.stat.czxid == sequence.get() && first.entry.is_none() => {
                 self.parse_identity(&identity).map(Some)
             }
             _ => Ok(None),

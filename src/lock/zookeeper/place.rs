@@ -25,12 +25,22 @@ pub(super) struct Node {
     pub(super) name: Option<String>,
 }
 
+/// Whether a znode was made by this process: the first half of the UUID is the same for all of those.
+pub(super) fn is_of(process: Uuid, path: &str) -> bool {
+    let uuid = path
+        .rsplit("/_c_")
+        .next()
+        .and_then(|name| name.get(..36)?.parse::<Uuid>().ok());
+    uuid.is_some_and(|uuid| uuid.as_u64_pair().0 == process.as_u64_pair().0)
+}
+
 impl Node {
-    pub(super) fn new(session: Session, lock: String) -> Self {
+    pub(super) fn new(session: Session, lock: String, process: Uuid) -> Self {
+        let uuid = Uuid::from_u64_pair(process.as_u64_pair().0, Uuid::new_v4().as_u64_pair().1);
         Self {
             session,
             lock,
-            prefix: format!("_c_{}-lock-", Uuid::new_v4()),
+            prefix: format!("_c_{uuid}-lock-"),
             name: None,
         }
     }

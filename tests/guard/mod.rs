@@ -1,0 +1,10 @@
+//! The guard on real Postgres: from Rust, from SQL, and against those who would pass it.
+
+mod protect;
+mod random;
+mod roles;
+mod rust;
+mod session;
+mod stalled;
+mod traps;
+mod traps_alone;
