@@ -164,7 +164,7 @@ async fn a_ballot_that_was_passed_between_the_rounds_is_refused() {
     for (proxy, instance) in proxies.iter().zip(&instances) {
         let port = instance.port();
         // Just before the second round reaches an instance, it has counted further, as if for another holder.
-        let _ = proxy.cut_on_request(move |request| {
+        let never = proxy.cut_on_request(move |request| {
             let text = String::from_utf8_lossy(request);
             let second_round = text.starts_with("*9\r\n") && text.contains("fencegate/locks//sequence/a");
             if second_round {
@@ -172,6 +172,7 @@ async fn a_ballot_that_was_passed_between_the_rounds_is_refused() {
             }
             false
         });
+        drop(never);
     }
     assert_eq!(cycle(&locks, "a").await, 11);
 }
