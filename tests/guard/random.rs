@@ -176,7 +176,7 @@ async fn broken(seeds: std::ops::Range<u64>, server: &Postgres) -> Vec<u64> {
          select fencegate.protect('entry', fence_column => 'fence');
          create table sealed (fence text, sequence bigint);
          create or replace function seen() returns trigger language plpgsql as $$ begin
-             insert into sealed values (new.name, new.sequence); return null; end $$;
+             insert into public.sealed values (new.name, new.sequence); return null; end $$;
          create or replace trigger seen after insert or update on fencegate.fence
              for each row execute function seen();",
     )
