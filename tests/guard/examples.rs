@@ -52,7 +52,8 @@ async fn python_and_psql() {
     let folder = format!("{}/examples/any_language", env!("CARGO_MANIFEST_DIR"));
     let token = world.grant(FENCE).await.expose();
     let python = |token: &str| {
-        let mut python = Command::new("python3");
+        // The distribution's, which has its packages.
+        let mut python = Command::new("/usr/bin/python3");
         python.arg(format!("{folder}/pay.py")).args([FENCE, "1"]);
         python
             .env("DATABASE_URL", &url)
@@ -101,6 +102,7 @@ async fn a_handler_of_ones_own() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/invoices/1/pay", listener.local_addr().unwrap());
     tokio::spawn(async move { axum::serve(listener, axum_handler::router(pool)).await });
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::new();
     let token = world.grant(FENCE).await;
     let post = async |token: &str| {
