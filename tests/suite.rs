@@ -6,6 +6,7 @@ mod gateway;
 mod grants;
 mod guard;
 mod interop;
+mod postgres_locks;
 mod readme;
 #[cfg(feature = "redis")]
 mod redis;

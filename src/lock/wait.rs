@@ -35,6 +35,28 @@ impl Backoff {
         self.pause = (self.pause * 2).min(PAUSES.1);
         Ok(())
     }
+
+    /// Pauses after an attempt that found the lock busy, until there is news, or the lock is due to expire; never
+    /// for longer than `longest`. Gives the error back if there is no time left.
+    pub(super) async fn listen(
+        &mut self,
+        error: LockError,
+        longest: Duration,
+        news: impl Future<Output = ()>,
+    ) -> Result<(), LockError> {
+        let left = self.give_up.remaining();
+        let LockError::Busy { expires_in } = error else {
+            return Err(error);
+        };
+        if left.is_zero() {
+            return Err(error);
+        }
+        let due = expires_in.map_or(longest, |due| due + PAUSES.0.mul_f64(random_share()));
+        let pause = longest.mul_f64(0.5 + random_share() / 2.0).min(due).min(left);
+        // Who is not woken in time asks by itself.
+        let _ = tokio::time::timeout(pause, news).await;
+        Ok(())
+    }
 }
 
 /// From 0 to 1.

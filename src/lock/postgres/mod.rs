@@ -3,11 +3,14 @@
 //! The time is looked at in a statement after the one that locks the row. In one statement, an update that had
 //! waited for the row would go by the time at which it began to wait, and renew a lock that has expired.
 
+mod wake;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::{PgConnection, PgPool, Row, postgres::types::PgInterval};
 
+use self::wake::{CHANNEL, Wake};
 use super::{
     Claim, Held, HolderState, Identity, Kind, LockError, LockService, LockState, Request, Term,
     wait::{Backoff, Undo},
@@ -19,10 +22,14 @@ use crate::{
     token::{HolderHash, Sequence},
 };
 
+/// How long who waits goes without asking, where releases are told.
+const LISTENED: Duration = Duration::from_secs(1);
+
 /// The lock service in the schema `fencegate` of a Postgres database.
 #[derive(Debug, Clone)]
 pub struct PostgresLocks {
     pool: PgPool,
+    wake: Wake,
 }
 
 /// A fence's row, if its acquisition lives.
@@ -37,7 +44,10 @@ struct Live {
 impl PostgresLocks {
     /// Locks in this database, which has fencegate's schema.
     pub fn new(pool: PgPool) -> Self {
-        Self { pool }
+        Self {
+            pool,
+            wake: Wake::default(),
+        }
     }
 
     async fn attempt(&self, request: &Request) -> Result<Held, LockError> {
@@ -124,11 +134,21 @@ impl LockService for PostgresLocks {
     }
 
     async fn acquire(&self, request: &Request) -> Result<Held, LockError> {
+        if request.wait.is_zero() {
+            return self.attempt(request).await;
+        }
+        // Before the first attempt, so that no release is missed behind it.
+        let ear = self.wake.listen(&self.pool, &request.name);
         let mut backoff = Backoff::new(request.wait);
         loop {
-            match self.attempt(request).await {
-                Err(error) => backoff.pause(error).await?,
-                held => return held,
+            let busy = match self.attempt(request).await {
+                Err(busy @ LockError::Busy { .. }) => busy,
+                done => return done,
+            };
+            if self.wake.is_listening() {
+                backoff.listen(busy, LISTENED, ear.heard()).await?;
+            } else {
+                backoff.pause(busy).await?;
             }
         }
     }
@@ -183,13 +203,20 @@ impl Live {
 /// Ends the acquisition of this holder, which is good for one acquisition only.
 async fn end(pool: &PgPool, name: &FenceName, holder: &HolderHash) -> Result<(), LockError> {
     let mut transaction = database::begin(pool).await?;
-    sqlx::query(
+    let ended = sqlx::query(
         "update fencegate.lock set holder = null, expires_at = null, ttl = null where name = $1 and holder = $2",
     )
     .bind(name.as_str())
     .bind(holder.as_bytes().as_slice())
     .execute(&mut *transaction)
     .await?;
+    if ended.rows_affected() > 0 {
+        sqlx::query("select pg_notify($1, $2)")
+            .bind(CHANNEL)
+            .bind(name.as_str())
+            .execute(&mut *transaction)
+            .await?;
+    }
     Ok(transaction.commit().await.map_err(DatabaseError::at_commit)?)
 }
 
