@@ -14,6 +14,9 @@
 //! each lease that is not renewed in that time; if it dies or stalls itself, the server ends the session. Only
 //! the process that granted a lease can renew it; any can release it.
 //!
+//! A lock that is taken and released costs three round trips: create, look, remove. Where the holder and the
+//! next in the queue are of one process, the lock is handed over without any.
+//!
 //! A fence's name is a znode's name. What ZooKeeper refuses in one (private and supplementary characters), and
 //! the percent sign, are written as `%XX`, the bytes of their UTF-8.
 
