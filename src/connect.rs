@@ -9,8 +9,7 @@ use crate::{
     store::Store,
 };
 
-/// Prefix of all lock keys, where the URL names none.
-pub const LOCK_PREFIX: &str = "fencegate/locks";
+pub use crate::lock::LOCK_PREFIX;
 
 /// Opens a store and a lock service.
 ///

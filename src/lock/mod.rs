@@ -41,6 +41,9 @@ use crate::{
 pub(crate) use giving_back::give_back;
 pub use giving_back::given_back;
 
+/// Prefix of all lock keys, where the URL names none.
+pub const LOCK_PREFIX: &str = "fencegate/locks";
+
 /// The kinds of lock services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]

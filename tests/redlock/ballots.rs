@@ -154,3 +154,35 @@ async fn a_ballot_that_is_used_up_is_an_error_and_takes_no_lock() {
         eventually(SOON, async || !super::has_lock(instance, "a").await).await;
     }
 }
+
+#[tokio::test]
+async fn a_ballot_that_was_passed_between_the_rounds_is_refused() {
+    let instances = three().await;
+    let proxies = proxies(&instances).await;
+    let locks = proxied(&proxies);
+    assert_eq!(cycle(&locks, "a").await, 1);
+    for (proxy, instance) in proxies.iter().zip(&instances) {
+        let port = instance.port();
+        // Just before the second round reaches an instance, it has counted further, as if for another holder.
+        let never = proxy.cut_on_request(move |request| {
+            let text = String::from_utf8_lossy(request);
+            let second_round = text.starts_with("*9\r\n") && text.contains("fencegate/locks//sequence/a");
+            if second_round {
+                count_to_ten(port);
+            }
+            false
+        });
+        drop(never);
+    }
+    assert_eq!(cycle(&locks, "a").await, 11);
+}
+
+fn count_to_ten(port: u16) {
+    let mut connection = redis::Client::open(("127.0.0.1", port))
+        .unwrap()
+        .get_connection()
+        .unwrap();
+    let counter: i64 = redis::Commands::get(&mut connection, "fencegate/locks//sequence/a").unwrap();
+    let _: () =
+        redis::Commands::set(&mut connection, "fencegate/locks//sequence/a", counter.max(10)).unwrap();
+}

@@ -5,7 +5,11 @@ use std::{sync::Arc, time::Duration};
 
 use etcd_client::{ConnectOptions, Error, GetOptions, GetResponse, Txn, TxnResponse, WatchStream};
 
-use crate::{clock::Moment, connect::LOCK_PREFIX, lock::LockError, name::FenceName};
+use crate::{
+    clock::Moment,
+    lock::{LOCK_PREFIX, LockError},
+    name::FenceName,
+};
 
 /// How long a call may take, all tries together.
 const LIMIT: Duration = Duration::from_secs(3);

@@ -6,7 +6,7 @@
 use redis::{ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, TlsMode};
 use url::form_urlencoded;
 
-use crate::connect::LOCK_PREFIX;
+use crate::lock::LOCK_PREFIX;
 
 const SENTINEL_PORT: &str = ":26379";
 

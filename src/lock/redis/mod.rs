@@ -64,7 +64,7 @@ impl RedisLocks {
     /// Locks in the server that `url` names. Nothing is asked of it yet.
     ///
     /// - `redis://user:password@host:6379/0?prefix=fencegate/locks`; the path is the number of the database, and
-    ///   the prefix defaults to [`LOCK_PREFIX`](crate::connect::LOCK_PREFIX);
+    ///   the prefix defaults to [`LOCK_PREFIX`](crate::lock::LOCK_PREFIX);
     /// - `rediss://...`, the same over TLS;
     /// - `redis+sentinel://user:password@host:26379,host:26379/master-name/0`, to ask sentinels for the master; and
     ///   `rediss+sentinel://...`. User and password are the master's; those of the sentinels are the parameters

@@ -1,6 +1,9 @@
 //! Where ZooKeeper is, and what our znodes are called there.
 
-use crate::{connect::LOCK_PREFIX, lock::LockError, name::FenceName};
+use crate::{
+    lock::{LOCK_PREFIX, LockError},
+    name::FenceName,
+};
 
 /// The fewest entries in the list that the client goes through to reconnect. It doubles its pause with each
 /// round, up to many seconds for a single server, and a session that could be saved would end meanwhile; a list
