@@ -5,14 +5,17 @@
 //! of Curator's `InterProcessMutex`, so the two exclude each other, and so do all whose znodes end in ten digits
 //! (kazoo's `Lock`, if told of our pattern). Znodes that fencegate made have a JSON object of its own as data.
 //!
-//! The sequence is the znode's `czxid`, read from the server once it is there. The number at the end of its name
-//! has 32 bits and starts over when the fence's znode was removed, and the `czxid` that servers before 3.8.2
-//! answer a creation with is wrong.
+//! The sequence is the znode's `czxid`, read from the server once it is there: the answer to a creation has it on
+//! some servers and not on others. The number at the end of its name has 32 bits, and starts over when the
+//! fence's znode was removed.
 //!
 //! A lease's TTL is the timeout of the session that it shares with others: what was asked for, rounded up to one
 //! of a few, within the limits of the server (2 to 20 of its ticks, unless configured). This process ends
 //! each lease that is not renewed in that time; if it dies or stalls itself, the server ends the session. Only
 //! the process that granted a lease can renew it; any can release it.
+//!
+//! A lock that is taken and released costs three round trips: create, look, remove. Where the holder and the
+//! next in the queue are of one process, the lock is handed over without any.
 //!
 //! A fence's name is a znode's name. What ZooKeeper refuses in one (private and supplementary characters), and
 //! the percent sign, are written as `%XX`, the bytes of their UTF-8.
