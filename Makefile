@@ -4,7 +4,7 @@
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-interop check fmt clean format-check clippy features doc doctest
+.PHONY: help demo test test-interop bench-guard check fmt clean format-check clippy features doc doctest
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(MAKEFILE_LIST) | \
@@ -28,6 +28,10 @@ test-interop: ## Run the tests with other programs that take the same locks (ins
 check: ## Run all that CI runs: format, lints, features, documentation, tests
 	@tools/install check
 	@$(MAKE) --no-print-directory format-check clippy features doc test doctest
+
+bench-guard: ## Measure what the guard costs
+	@tools/install test
+	cargo bench --bench guard
 
 fmt: ## Format the code
 	cargo fmt

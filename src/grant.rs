@@ -11,6 +11,7 @@ use crate::{
     lease::Lease,
     lock::{Claim, Held, Identity, LockError, LockService, Request, Term, give_back},
     name::{FenceName, NameError},
+    rejections::{Rejections, Source},
     store::{EpochState, SealOutcome, Store, StoreError},
     token::{Holder, Token},
 };
@@ -30,6 +31,7 @@ pub const LONGEST_LABEL: usize = 200;
 pub struct Locks {
     service: Arc<dyn LockService>,
     store: Arc<dyn Store>,
+    rejections: Rejections,
 }
 
 /// What a grant may be asked for, beyond the fence and the time to live.
@@ -72,7 +74,17 @@ pub struct Grant {
 impl Locks {
     /// Puts a lock service and a store together.
     pub fn new(service: Arc<dyn LockService>, store: Arc<dyn Store>) -> Self {
-        Self { service, store }
+        let rejections = Rejections::new(store.clone(), Source::Guard);
+        Self {
+            service,
+            store,
+            rejections,
+        }
+    }
+
+    /// Where the transactions that its leases begin note their refusals.
+    pub fn rejections(&self) -> &Rejections {
+        &self.rejections
     }
 
     /// The lock service.

@@ -166,6 +166,10 @@ impl Lease {
         let entered = resource
             .enter(self.name(), self.token(), isolation, Some(self.ttl()))
             .await;
+        if let Err(GuardError::Refused(refusal)) = &entered {
+            let who = format!("process {}", std::process::id());
+            self.shared.locks.rejections().note(refusal, &who);
+        }
         Ok(Guarded::new(entered?, Watch(self.shared.clone())))
     }
 

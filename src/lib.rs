@@ -26,6 +26,7 @@ pub mod guard;
 pub mod lease;
 pub mod lock;
 pub mod name;
+pub mod rejections;
 pub mod retry;
 pub mod rule;
 pub mod store;
@@ -38,7 +39,7 @@ pub use guard::{GuardError, Guarded, Isolation, Refusal};
 pub use lease::Lease;
 pub use lock::{LockError, LockService};
 pub use name::{FenceName, NameError, RecordKey};
-pub use retry::retry;
+pub use retry::{Retry, retry};
 pub use store::{Store, StoreError};
 pub use token::{Epoch, Holder, Mark, Sequence, Token, TokenError};
 

@@ -11,6 +11,7 @@ mod readme;
 mod redis;
 #[cfg(feature = "redis")]
 mod redlock;
+mod run;
 mod servers;
 mod support;
 mod world;

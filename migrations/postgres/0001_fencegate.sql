@@ -99,6 +99,7 @@ as $$
 declare
     key bigint := fencegate.lock_key(fence);
     blockers text[];
+    blocker int;
 begin
     begin
         perform set_config('lock_timeout', (extract(epoch from grace) * 1000)::bigint::text, true);
@@ -124,15 +125,19 @@ begin
         return false;
     end if;
 
-    begin
-        perform pg_terminate_backend(l.pid)
-          from pg_locks l
+    for blocker in
+        select l.pid from pg_locks l
          where l.pid || ' ' || l.virtualtransaction = any (blockers)
            and l.locktype = 'advisory' and l.granted and l.objsubid = 1
-           and (l.classid::bigint << 32 | l.objid::bigint) = key;
-    exception when insufficient_privilege then
-        raise log 'fencegate: may not end the sessions that hold fence "%": grant pg_signal_backend to the owner of schema fencegate', fence;
-    end;
+           and (l.classid::bigint << 32 | l.objid::bigint) = key
+    loop
+        begin
+            perform pg_terminate_backend(blocker);
+        exception when insufficient_privilege then
+            raise log 'fencegate: may not end session %, which holds fence "%": grant pg_signal_backend to the owner of schema fencegate',
+                blocker, fence;
+        end;
+    end loop;
 
     perform set_config('lock_timeout', '10s', true);
     perform pg_advisory_xact_lock(key);

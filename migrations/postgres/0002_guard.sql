@@ -40,16 +40,16 @@ end;
 
 -- Writes down what a program has gathered: one entry in each array for a fence and a token.
 create function fencegate.record_rejections(
-    source text, who text[], fence text[], reason text[], presented text[], mark text[], age interval[], count bigint[]
+    source text, who text[], fence text[], reason text[], presented text[], mark text[], age_ms bigint[], count bigint[]
 ) returns void
     language sql volatile security definer set search_path = pg_catalog, pg_temp
 begin atomic
     insert into fencegate.rejection (source, at, who, fence, reason, presented, mark, late, count)
-    select record_rejections.source, clock_timestamp() - r.age, left(r.who, 200), left(r.fence, 200),
+    select record_rejections.source, clock_timestamp() - r.age_ms * interval '1 ms', left(r.who, 200), left(r.fence, 200),
            left(r.reason, 40), left(r.presented, 40), left(r.mark, 40),
-           clock_timestamp() - r.age - f.sealed_at, r.count
-      from unnest(who, fence, reason, presented, mark, age, count)
-           as r (who, fence, reason, presented, mark, age, count)
+           clock_timestamp() - r.age_ms * interval '1 ms' - f.sealed_at, r.count
+      from unnest(who, fence, reason, presented, mark, age_ms, count)
+           as r (who, fence, reason, presented, mark, age_ms, count)
       left join fencegate.fence f on f.name = r.fence and f.epoch || '-' || f.sequence = r.mark;
     select fencegate.prune_rejections();
 end;
@@ -505,7 +505,7 @@ begin
             grant select on fencegate.rejection to fencegate_reader;
         else
             execute format('grant execute on function
-                fencegate.record_rejections(text, text[], text[], text[], text[], text[], interval[], bigint[]) to %I',
+                fencegate.record_rejections(text, text[], text[], text[], text[], text[], bigint[], bigint[]) to %I',
                 role);
         end if;
         if role = 'fencegate_writer' then

@@ -6,6 +6,7 @@
 mod demo;
 mod logging;
 mod migrate;
+mod run;
 mod serve;
 mod servers;
 
@@ -30,6 +31,8 @@ enum Verb {
     DemoWriter(demo::DemoWriter),
     /// Run the gateway: HTTP in front of a lock service and a store
     Serve(serve::Serve),
+    /// Run a command while holding a fence, with the token in its environment
+    Run(run::Run),
     /// Bring the store's tables up to this version
     Migrate(migrate::Migrate),
 }
@@ -45,6 +48,10 @@ pub async fn run() -> ExitCode {
         Verb::Demo(verb) => verb.run().await,
         Verb::DemoWriter(verb) => verb.run().await,
         Verb::Serve(verb) => verb.run().await,
+        Verb::Run(verb) => match verb.run().await {
+            Ok(code) => return code,
+            Err(error) => Err(error),
+        },
         Verb::Migrate(verb) => verb.run().await,
     };
     match done {

@@ -1,7 +1,7 @@
 //! The guard in a Postgres transaction.
 
 // Only to ask how deep a connection is in savepoints, which sqlx itself does not pass on.
-use sqlx::{PgConnection, Postgres, Row, Transaction, postgres::PgRow};
+use sqlx::{ConnectOptions, PgConnection, Postgres, Row, Transaction, postgres::PgRow};
 use sqlx_core::transaction::TransactionManager;
 
 use super::{GuardError, Guarded, Isolation, check, read_mark};
@@ -35,11 +35,23 @@ pub async fn enter_with(
         1 => {}
         _ => return Err(GuardError::InSavepoint),
     }
+    // Behind a pooler such as PgBouncer the next transaction has another session, without the prepared statement.
+    enter_as(connection, fence, token, false).await
+}
+
+/// `prepared`: with a statement that the connection keeps.
+async fn enter_as(
+    connection: &mut PgConnection,
+    fence: &FenceName,
+    token: &Token,
+    prepared: bool,
+) -> Result<(), GuardError> {
     // One round trip: the function's statements have a snapshot each.
     let row = sqlx::query(
         "select verdict, mark_epoch as epoch, mark_sequence as sequence, mark_holder as holder
            from fencegate.enter_as($1, $2, $3, $4)",
     )
+    .persistent(prepared)
     .bind(fence.as_str())
     .bind(token.epoch.get())
     .bind(token.sequence.get())
@@ -55,6 +67,15 @@ pub async fn enter_with(
     Err(GuardError::Corrupt("a verdict that is not the rule's".into()))
 }
 
+/// Whether the pool's connections keep prepared statements. Behind PgBouncer in transaction mode they must not, which is
+/// said with `statement-cache-capacity=0` in the URL; sqlx tells nowhere else.
+fn keeps_statements(pool: &sqlx::PgPool) -> bool {
+    let url = pool.connect_options().to_url_lossy();
+    !url.query_pairs()
+        .any(|(name, value)| name == "statement-cache-capacity" && value == "0")
+}
+
+/// Behind PgBouncer in transaction mode, connect with `statement-cache-capacity=0`.
 impl super::Resource for sqlx::PgPool {
     type Transaction = Transaction<'static, Postgres>;
 
@@ -79,7 +100,7 @@ impl super::Resource for sqlx::PgPool {
             );
         }
         let mut transaction = database::begin_with(self, &begin).await?;
-        enter_with(&mut transaction, fence, token).await?;
+        enter_as(&mut transaction, fence, token, keeps_statements(self)).await?;
         Ok(transaction)
     }
 }

@@ -15,6 +15,7 @@ use crate::{
     guard::{GuardError, Refusal},
     lock::Identity,
     name::{FenceName, RecordKey},
+    rejections::{Noted, Rejection},
     rule::Reason,
     token::{Epoch, Mark},
 };
@@ -248,4 +249,21 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// # Cancel safety
     /// The write may or may not happen.
     async fn write(&self, write: &Write) -> Result<Written, StoreError>;
+
+    /// Writes refusals down. The oldest ones go when there are too many.
+    ///
+    /// # Cancel safety
+    /// They may or may not be written.
+    async fn note_rejections(&self, _noted: &[Noted]) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// The newest rejections, newest first.
+    async fn rejections(
+        &self,
+        _fence: Option<&FenceName>,
+        _limit: u32,
+    ) -> Result<Vec<Rejection>, StoreError> {
+        Ok(Vec::new())
+    }
 }

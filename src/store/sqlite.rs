@@ -14,6 +14,7 @@ use crate::{
     guard::sqlite as guard,
     lock::Identity,
     name::{FenceName, RecordKey},
+    rejections::{Noted, Rejection},
     rule::{self, Verdict},
     token::{Epoch, HolderHash, Mark},
 };
@@ -205,6 +206,45 @@ impl Store for SqliteStore {
             existed: current.is_some(),
         })
     }
+
+    async fn note_rejections(&self, noted: &[Noted]) -> Result<(), StoreError> {
+        let mut transaction = self.file.begin().await?;
+        for noted in noted {
+            let at = (noted.at.unix_timestamp_nanos() / 1_000_000) as i64;
+            sqlx::query(
+                "insert into rejection (at, fence, reason, presented, mark, late, source, who, count)
+                 values ($1, $2, $3, $4, $5,
+                         (select $1 - sealed_at from fence where name = $2 and epoch || '-' || sequence = $5),
+                         $6, $7, $8)",
+            )
+            .bind(at)
+            .bind(noted.fence.as_str())
+            .bind(noted.reason.as_str())
+            .bind(&noted.presented)
+            .bind(&noted.mark)
+            .bind(noted.source.as_str())
+            .bind(&noted.who)
+            .bind(i64::try_from(noted.count).unwrap_or(i64::MAX))
+            .execute(&mut *transaction)
+            .await?;
+        }
+        sqlx::query("delete from rejection where id <= (select max(id) from rejection) - 10000")
+            .execute(&mut *transaction)
+            .await?;
+        Ok(transaction.commit().await?)
+    }
+
+    async fn rejections(&self, fence: Option<&FenceName>, limit: u32) -> Result<Vec<Rejection>, StoreError> {
+        let rows = sqlx::query(
+            "select id, at, fence, reason, presented, mark, late, source, who, count from rejection
+              where $1 is null or fence = $1 order by id desc limit $2",
+        )
+        .bind(fence.map(FenceName::as_str))
+        .bind(limit)
+        .fetch_all(self.file.pool())
+        .await?;
+        rows.iter().map(rejection_of).collect()
+    }
 }
 
 async fn put(connection: &mut SqliteConnection, write: &Write, value: &Value) -> Result<Version, StoreError> {
@@ -271,5 +311,22 @@ fn fence_of(row: &SqliteRow) -> Result<FenceState, StoreError> {
             .parse()
             .map_err(|_| StoreError::Corrupt(format!("a fence named {name:?}")))?,
         sealed_at: moment(row.try_get("sealed_at")?)?,
+    })
+}
+
+fn rejection_of(row: &SqliteRow) -> Result<Rejection, StoreError> {
+    let late: Option<i64> = row.try_get("late")?;
+    Ok(Rejection {
+        id: row.try_get("id")?,
+        at: moment(row.try_get("at")?)?,
+        fence: row.try_get("fence")?,
+        reason: row.try_get("reason")?,
+        presented: row.try_get("presented")?,
+        mark: row.try_get("mark")?,
+        late: late.map(|ms| std::time::Duration::from_millis(ms.max(0).unsigned_abs())),
+        source: row.try_get("source")?,
+        who: row.try_get("who")?,
+        relation: None,
+        count: row.try_get("count")?,
     })
 }

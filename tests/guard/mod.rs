@@ -1,7 +1,10 @@
 //! The guard on real Postgres: from Rust, from SQL, and against those who would pass it.
 
+mod examples;
+mod migrations;
 mod protect;
 mod random;
+mod rejections;
 mod roles;
 mod rust;
 mod session;

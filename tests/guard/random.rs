@@ -77,6 +77,9 @@ fn script(random: &mut Random) -> Vec<Step> {
 /// A holder of fence `fence` in this schedule.
 struct Holding {
     session: Session,
+    /// Whether it entered outside a savepoint, and was let pass: it then writes to a table that nothing protects.
+    entered: bool,
+    in_savepoint: bool,
     fence: String,
     token: Token,
 }
@@ -95,8 +98,15 @@ impl Holding {
                     .map(|_| 0)
                     .map_err(super::session::code)
             }
-            Step::Begin(level) => self.session.run(&format!("begin isolation level {level}")).await,
-            Step::Enter => self.session.enter(fence, token).await.map(|()| 0),
+            Step::Begin(level) => {
+                self.entered = false;
+                self.session.run(&format!("begin isolation level {level}")).await
+            }
+            Step::Enter => {
+                let entered = self.session.enter(fence, token).await;
+                self.entered = entered.is_ok() && !self.in_savepoint;
+                entered.map(|()| 0)
+            }
             Step::Replay => {
                 let note = sqlx::query("select set_config('fencegate.entered', $1, true)")
                     .bind(format!("\n{fence}\t{}", token.expose()));
@@ -106,11 +116,20 @@ impl Holding {
                     .map_err(super::session::code)
             }
             Step::Write => {
-                let write = format!("insert into entry values ('{fence}', {})", token.sequence);
-                self.session.run(&write).await
+                let values = format!("values ('{fence}', {})", token.sequence);
+                if self.entered {
+                    let _ = self.session.run(&format!("insert into loose {values}")).await;
+                }
+                self.session.run(&format!("insert into entry {values}")).await
             }
-            Step::Savepoint => self.session.run("savepoint s").await,
-            Step::RollbackTo => self.session.run("rollback to s").await,
+            Step::Savepoint => {
+                self.in_savepoint = true;
+                self.session.run("savepoint s").await
+            }
+            Step::RollbackTo => {
+                self.in_savepoint = false;
+                self.session.run("rollback to s").await
+            }
             Step::Commit => self.session.run("commit").await,
             Step::Rollback => self.session.run("rollback").await,
             Step::Die => {
@@ -133,6 +152,8 @@ async fn schedule(seed: u64, url: &str) {
     for i in 0..2 + random.below(3) {
         let holding = Holding {
             session: Session::open(url).await,
+            entered: false,
+            in_savepoint: false,
             fence: format!("{seed}:{}", random.below(2)),
             token: Token {
                 epoch: Epoch::FIRST,
@@ -171,12 +192,13 @@ async fn schedule(seed: u64, url: &str) {
 async fn broken(seeds: std::ops::Range<u64>, server: &Postgres) -> Vec<u64> {
     let pool = sqlx::PgPool::connect(&server.url()).await.unwrap();
     pool.execute(
-        "drop table if exists entry, sealed;
+        "drop table if exists entry, loose, sealed;
+         create table loose (fence text, sequence bigint);
          create table entry (fence text, sequence bigint);
          select fencegate.protect('entry', fence_column => 'fence');
          create table sealed (fence text, sequence bigint);
          create or replace function seen() returns trigger language plpgsql as $$ begin
-             insert into sealed values (new.name, new.sequence); return null; end $$;
+             insert into public.sealed values (new.name, new.sequence); return null; end $$;
          create or replace trigger seen after insert or update on fencegate.fence
              for each row execute function seen();",
     )
@@ -202,7 +224,7 @@ async fn broken(seeds: std::ops::Range<u64>, server: &Postgres) -> Vec<u64> {
              select e.fence, e.sequence, lag(e.sequence) over (
                         partition by e.fence order by pg_xact_commit_timestamp(e.xmin), e.sequence) as before,
                     s.sequence is null as unsealed
-               from entry e left join sealed s on (s.fence, s.sequence) = (e.fence, e.sequence)) e
+               from (select *, xmin from entry union all select *, xmin from loose) e left join sealed s on (s.fence, s.sequence) = (e.fence, e.sequence)) e
           where unsealed or before > sequence",
     )
     .fetch_all(&pool)

@@ -46,7 +46,7 @@ async fn what_nobody_may() {
         "insert into fencegate.fence (name, epoch, sequence, holder) values ('x', 1, 1, sha256(''))",
         "delete from fencegate.fence",
         "truncate fencegate.fence",
-        "lock fencegate.fence",
+        "begin; lock fencegate.fence",
         "select from fencegate.fence for share",
         "update fencegate.epoch set number = 2",
         "select value from fencegate.record",
@@ -86,7 +86,8 @@ async fn what_nobody_may() {
             if role == "fencegate_sealer" && sealers.iter().any(|start| sql.starts_with(start)) {
                 continue;
             }
-            let answer = session.run(sql).await.unwrap_err();
+            let answer = session.run(sql).await.expect_err(sql);
+            let _ = session.run("rollback").await;
             let code = match sql {
                 _ if sql.starts_with("set fencegate") => "ZF002 ZF001",
                 _ if sql.ends_with("into t values (1)") || sql == "truncate t" => "ZF004",

@@ -275,15 +275,13 @@ async fn through_pgbouncer_in_transaction_mode() {
                 for _ in 0..5 {
                     let mut transaction = lease.begin(&pool).await.unwrap();
                     sqlx::query("insert into entry values ($1)")
+                        .persistent(false)
                         .bind(1)
                         .execute(&mut *transaction)
                         .await
                         .unwrap();
                     transaction.commit().await.unwrap();
-                    let stranger = sqlx::query("insert into entry values ($1)")
-                        .bind(2)
-                        .execute(&pool)
-                        .await;
+                    let stranger = pool.execute("insert into entry values (2)").await;
                     assert_eq!(super::session::code(stranger.unwrap_err()), "ZF004");
                 }
             })

@@ -44,7 +44,7 @@ async fn world() -> (World, Session) {
 /// How long after the lock's expiry the successor has its grant.
 async fn succession(world: &World, granted: Instant) -> Duration {
     let options = Options {
-        ttl: TTL,
+        ttl: PATIENCE,
         wait: PATIENCE,
         ..Options::default()
     };
@@ -145,7 +145,11 @@ async fn without_the_right_to_signal_the_time_out_does_it() {
         .await
         .unwrap();
     let started = Instant::now();
-    locks.grant(&name("f"), options).await.unwrap();
+    let longer = Options {
+        ttl: PATIENCE,
+        ..options
+    };
+    locks.grant(&name("f"), longer).await.unwrap();
     assert!(
         started.elapsed() < Duration::from_secs(3),
         "{:?}",

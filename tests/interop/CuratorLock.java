@@ -5,7 +5,7 @@ import org.apache.curator.framework.CuratorFrameworkFactory;
 import org.apache.curator.framework.recipes.locks.InterProcessMutex;
 import org.apache.curator.retry.RetryOneTime;
 
-/** Curator's InterProcessMutex, told line by line what to do: `acquire PATH SECONDS_TO_WAIT`, `release`, `czxid`. */
+/** Curator's InterProcessMutex, told line by line what to do: `acquire PATH SECONDS_TO_WAIT`, `release`, `sequence`. */
 public class CuratorLock {
     static class Mutex extends InterProcessMutex {
         Mutex(CuratorFramework client, String path) {
@@ -31,7 +31,7 @@ public class CuratorLock {
                     mutex = new Mutex(client, words[1]);
                     answer = mutex.acquire(Long.parseLong(words[2]), TimeUnit.SECONDS) ? "acquired" : "busy";
                     break;
-                case "czxid":
+                case "sequence":
                     answer = Long.toString(client.checkExists().forPath(mutex.znode()).getCzxid());
                     break;
                 default:

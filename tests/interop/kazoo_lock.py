@@ -1,4 +1,4 @@
-"""kazoo's Lock, told line by line what to do: `acquire PATH SECONDS_TO_WAIT`, `release`, `czxid`."""
+"""kazoo's Lock, told line by line what to do: `acquire PATH SECONDS_TO_WAIT`, `release`, `sequence`."""
 
 import sys
 
@@ -19,7 +19,7 @@ for line in sys.stdin:
         except LockTimeout:
             acquired = False
         answer = "acquired" if acquired else "busy"
-    elif command == "czxid":
+    elif command == "sequence":
         answer = str(client.exists(lock.path + "/" + lock.node).czxid)
     else:
         answer = "released" if lock.release() else "not owned"

@@ -93,6 +93,13 @@ impl ZooKeeper {
         }
     }
 
+    /// Kills it and starts it again on the same port with nothing in it.
+    pub async fn restart_empty(&mut self) {
+        self.process.kill9();
+        std::fs::remove_dir_all(self.folder.path().join("data")).unwrap();
+        self.restart().await;
+    }
+
     pub fn kill9(&mut self) {
         self.process.kill9();
     }

@@ -170,6 +170,28 @@ async fn a_restart_of_the_server_is_no_loss() {
 }
 
 #[tokio::test]
+async fn a_server_that_lost_its_data_renews_nothing_and_is_another_one() {
+    let mut server = ZooKeeper::start().await;
+    let locks = locks(server.endpoint());
+    // Far from expired. The server refuses the old session's connections, since it is behind what that has seen.
+    let ttl = Duration::from_secs(600);
+    let held = locks.acquire(&request(ttl)).await.unwrap();
+    server.restart_empty().await;
+    eventually(SOON * 2, async || {
+        let renewed = locks.renew(&held.claim).await;
+        assert!(renewed.is_err(), "renewed what is gone");
+        match locks.acquire(&request(ttl)).await {
+            Ok(again) => again.identity != held.identity,
+            Err(error) => {
+                assert!(error.is_retryable(), "{error}");
+                false
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_server_that_is_down_is_named_and_may_come_up_later() {
     let mut server = ZooKeeper::start().await;
     server.kill9();

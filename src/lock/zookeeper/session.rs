@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use zookeeper_client::{Client, Error};
+use zookeeper_client::{Client, Error, SessionState};
 
 use super::address::Address;
 use crate::{
@@ -45,6 +45,8 @@ pub(super) struct Session {
 #[derive(Debug)]
 struct State {
     broken: AtomicBool,
+    /// Whether the last call ran out of time.
+    unanswered: AtomicBool,
     /// When the last request was sent whose answer proves that the leader knew the session.
     proven: Mutex<Moment>,
 }
@@ -55,6 +57,8 @@ impl Session {
         let result = tokio::time::timeout(LIMIT, call)
             .await
             .unwrap_or(Err(Error::Timeout));
+        let unanswered = matches!(result, Err(Error::Timeout));
+        self.state.unanswered.store(unanswered, Ordering::Relaxed);
         if matches!(result, Err(Error::UnexpectedError(_))) {
             // The client does not understand the server, or its task is gone.
             self.state.broken.store(true, Ordering::Relaxed);
@@ -100,6 +104,15 @@ impl Session {
             .proven
             .lock()
             .expect("nothing panics while it holds a moment")
+    }
+
+    /// Whether it may begin to serve. One that cannot connect again goes on trying, for those that it serves: an
+    /// ensemble that was restored refuses whoever has seen more than it knows, but takes new sessions.
+    fn is_of_use(&self) -> bool {
+        let is_stuck = || {
+            self.state.unanswered.load(Ordering::Relaxed) && self.client.state() == SessionState::Disconnected
+        };
+        !self.is_over() && !is_stuck()
     }
 
     /// Whether it has ended, and everything that it held with it.
@@ -151,7 +164,7 @@ impl Sessions {
     pub(super) async fn any(&self) -> Result<Session, LockError> {
         for slot in self.slots().values() {
             if let Ok(slot) = slot.try_lock()
-                && let Some(session) = slot.as_ref().filter(|session| !session.is_over())
+                && let Some(session) = slot.as_ref().filter(|session| session.is_of_use())
             {
                 return Ok(session.clone());
             }
@@ -163,7 +176,7 @@ impl Sessions {
         let slot = self.slots().entry(timeout).or_default().clone();
         let get = async {
             let mut slot = slot.lock().await;
-            match slot.as_ref().filter(|session| !session.is_over()) {
+            match slot.as_ref().filter(|session| session.is_of_use()) {
                 Some(session) => Ok(session.clone()),
                 None => Ok(slot.insert(self.connect(timeout).await?).clone()),
             }
@@ -187,6 +200,7 @@ impl Sessions {
             client,
             state: Arc::new(State {
                 broken: AtomicBool::new(false),
+                unanswered: AtomicBool::new(false),
                 proven: Mutex::new(sent),
             }),
         })

@@ -2,6 +2,7 @@
 
 mod batch;
 mod group;
+mod rejections;
 
 use std::{fmt, time::Duration};
 
@@ -15,6 +16,7 @@ use crate::{
     guard::{postgres as guard, read_mark},
     lock::Identity,
     name::{FenceName, RecordKey},
+    rejections::{Noted, Rejection},
     token::{Epoch, Mark},
 };
 
@@ -186,6 +188,14 @@ impl Store for PostgresStore {
 
     async fn write(&self, write: &Write) -> Result<Written, StoreError> {
         self.group.write(write.clone()).await
+    }
+
+    async fn note_rejections(&self, noted: &[Noted]) -> Result<(), StoreError> {
+        rejections::note(&self.pool, noted).await
+    }
+
+    async fn rejections(&self, fence: Option<&FenceName>, limit: u32) -> Result<Vec<Rejection>, StoreError> {
+        rejections::newest(&self.pool, fence, limit).await
     }
 }
 

@@ -1,0 +1,78 @@
+//! The schema comes with `fencegate migrate`, with psql alone, and from an older version.
+
+use std::process::{Command, Stdio};
+
+use fencegate::{connect, database::postgres::migrations};
+
+use super::session::Session;
+use crate::{
+    support::{
+        Postgres,
+        postgres::{command, run},
+    },
+    world::name,
+};
+
+fn schema(url: &str) -> String {
+    let dump = run(command("pg_dump")
+        .args(["--schema-only", "--exclude-table=fencegate.migration"])
+        .arg(url));
+    // A random word in newer versions of pg_dump.
+    let lines = dump.lines().filter(|line| !line.starts_with('\\'));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test]
+async fn by_psql_alone() {
+    let server = Postgres::start().await;
+    let (by_psql, by_program) = (server.create_database().await, server.create_database().await);
+    let print = Command::new(env!("CARGO_BIN_EXE_fencegate"))
+        .args(["migrate", "--print"])
+        .env_remove("DATABASE_URL")
+        .env_remove("FENCEGATE_STORE")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    run(command("psql")
+        .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", &by_psql])
+        .stdin(print.stdout.unwrap()));
+    let locks = connect(&by_psql, None).await.unwrap();
+    locks.store().check().await.unwrap();
+    // Nothing is left to do.
+    locks.store().migrate().await.unwrap();
+    connect(&by_program, None)
+        .await
+        .unwrap()
+        .store()
+        .migrate()
+        .await
+        .unwrap();
+    assert_eq!(schema(&by_psql), schema(&by_program));
+    let checksums = "select string_agg(version || description || checksum::text, ' ' order by version) from fencegate.migration";
+    assert_eq!(
+        Session::open(&by_psql).await.text(checksums).await,
+        Session::open(&by_program).await.text(checksums).await
+    );
+}
+
+#[tokio::test]
+async fn from_the_first_version() {
+    let server = Postgres::start().await;
+    let pool = sqlx::PgPool::connect(&server.url()).await.unwrap();
+    let mut first = migrations();
+    first.migrations = first.migrations[..1].to_vec().into();
+    first.run(&pool).await.unwrap();
+    let locks = connect(&server.url(), None).await.unwrap();
+    assert!(locks.store().check().await.is_err());
+    let options = fencegate::Options {
+        ttl: std::time::Duration::from_secs(60),
+        ..fencegate::Options::default()
+    };
+    let lease = locks.acquire_with("f", options).await.unwrap();
+    locks.store().migrate().await.unwrap();
+    locks.store().check().await.unwrap();
+    // The fence keeps its mark, and its holder goes on.
+    let mark = locks.store().fence(&name("f")).await.unwrap().unwrap().mark;
+    assert_eq!(mark, lease.token().mark());
+    lease.begin(&pool).await.unwrap().commit().await.unwrap();
+}

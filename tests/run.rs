@@ -1,0 +1,159 @@
+//! `fencegate run`: commands under a fence.
+
+use std::{path::Path, process::Stdio, time::Duration};
+
+use rustix::process::Signal;
+use tokio::process::{Child, Command};
+
+use crate::{
+    support::{eventually, eventually::PATIENCE, folder, process},
+    world::World,
+};
+
+fn run(store: &str, more: &[&str], script: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_fencegate"));
+    command
+        .args(["run", "--fence", "nightly", "--store", store])
+        .args(more)
+        .args(["--", "sh", "-c", script]);
+    command
+        .env_remove("FENCEGATE_HELD_FENCE")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+fn store_in(folder: &Path) -> String {
+    format!("sqlite:{}", folder.join("store.db").display())
+}
+
+async fn output(mut command: Command) -> (Option<i32>, String, String) {
+    let output = tokio::time::timeout(PATIENCE, command.output())
+        .await
+        .expect("it ends")
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// Starts a run that says in a file when its command has begun.
+async fn begun(mut command: Command, sign: &Path) -> Child {
+    let child = command.spawn().unwrap();
+    eventually(PATIENCE, async || sign.exists()).await;
+    child
+}
+
+#[tokio::test]
+async fn the_command_has_its_token_and_its_exit_status() {
+    let folder = folder("run");
+    let store = store_in(folder.path());
+    let script = r#"echo "$FENCEGATE_HELD_FENCE"; test "$FENCEGATE_TOKEN" = "$FENCING_TOKEN" && echo "$FENCING_TOKEN"; exit 7"#;
+    let (code, out, errors) = output(run(&store, &[], script)).await;
+    assert_eq!(code, Some(7), "{errors}");
+    let (fence, token) = out.trim().split_once('\n').unwrap();
+    assert_eq!(fence, "nightly");
+    let first: fencegate::Token = token.parse().unwrap();
+    // Released at the end, so the next one need not wait, and its token is higher.
+    let (code, out, _) = output(run(
+        &store,
+        &["--wait", "0s"],
+        r#"echo "$FENCING_TOKEN"; kill -9 $$"#,
+    ))
+    .await;
+    assert_eq!(code, Some(128 + 9));
+    assert!(out.trim().parse::<fencegate::Token>().unwrap().sequence > first.sequence);
+}
+
+#[tokio::test]
+async fn one_runs_at_a_time() {
+    let folder = folder("run");
+    let (store, sign) = (store_in(folder.path()), folder.path().join("begun"));
+    let script = format!("touch {}; sleep 60", sign.display());
+    let mut first = begun(run(&store, &[], &script), &sign).await;
+    let (code, _, errors) = output(run(&store, &["--wait", "100ms"], "true")).await;
+    assert_eq!(code, Some(75), "{errors}");
+    assert!(errors.contains("held by another"), "{errors}");
+    // A signal goes to the command, whose end is the run's.
+    let pid = process::pid(first.id().unwrap());
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    let status = tokio::time::timeout(PATIENCE, first.wait())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(status.code(), Some(128 + 15));
+    assert_eq!(output(run(&store, &["--wait", "0s"], "true")).await.0, Some(0));
+}
+
+#[tokio::test]
+async fn a_run_within_a_run_shares_its_lease() {
+    let folder = folder("run");
+    let store = store_in(folder.path());
+    let program = env!("CARGO_BIN_EXE_fencegate");
+    let inner = format!("{program} run --fence nightly --store {store} -- sh -c 'echo $FENCING_TOKEN'");
+    let script = format!("echo $FENCING_TOKEN; {inner}");
+    let (code, out, errors) = output(run(&store, &[], &script)).await;
+    assert_eq!(code, Some(0), "{errors}");
+    let tokens: Vec<_> = out.lines().collect();
+    assert!(tokens.len() == 2 && tokens[0] == tokens[1], "{out}");
+}
+
+#[tokio::test]
+async fn a_command_whose_lease_is_lost_is_ended_with_all_its_children() {
+    let world = World::postgres_and_etcd().await;
+    let folder = folder("run");
+    let sign = folder.path().join("begun");
+    let etcd = world.etcd.as_ref().unwrap();
+    let locks = crate::world::etcd_url(etcd);
+    let store = world.postgres.as_ref().unwrap().url();
+    // It ends with SIGTERM, and has a child that does not.
+    let script = format!(
+        "trap '' TERM; (trap '' TERM; sleep 600) & echo $! > {}; sleep 600",
+        sign.display()
+    );
+    let options = ["--locks", &locks, "--ttl", "2s", "--grace", "300ms"];
+    let child = begun(run(&store, &options, &script), &sign).await;
+    eventually(PATIENCE, async || {
+        std::fs::read_to_string(&sign).is_ok_and(|text| text.ends_with('\n'))
+    })
+    .await;
+    let grandchild: u32 = std::fs::read_to_string(&sign).unwrap().trim().parse().unwrap();
+    etcd.stop();
+    let output = tokio::time::timeout(PATIENCE, child.wait_with_output())
+        .await
+        .expect("it is ended")
+        .unwrap();
+    assert_eq!(
+        output.status.code(),
+        Some(76),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    eventually(Duration::from_secs(5), async || !process::is_alive(grandchild)).await;
+    etcd.cont();
+}
+
+#[tokio::test]
+async fn it_says_what_is_wrong() {
+    let folder = folder("run");
+    let store = store_in(folder.path());
+    let mut missing = Command::new(env!("CARGO_BIN_EXE_fencegate"));
+    missing.args(["run", "--fence", "f", "--store", &store, "--", "/no/such/program"]);
+    let (code, _, errors) = output(missing).await;
+    assert_eq!(code, Some(1));
+    assert!(errors.contains("/no/such/program"), "{errors}");
+    // The fence was not left behind.
+    assert_eq!(output(run(&store, &["--wait", "0s"], "true")).await.0, Some(0));
+    for (arguments, said) in [
+        (&["run", "--", "true"][..], "--fence"),
+        (&["run", "--fence", "a/b", "--", "true"], "slash"),
+        (&["run", "--fence", "a"], "COMMAND"),
+        (&["run", "--fence", "a", "--ttl", "ten", "--", "true"], "--ttl"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_fencegate"));
+        command.args(arguments);
+        let (code, _, errors) = output(command).await;
+        assert_eq!(code, Some(2), "{arguments:?}");
+        assert!(errors.contains(said), "{arguments:?}: {errors}");
+    }
+}
