@@ -48,23 +48,17 @@ impl Members {
     /// [`LockError::Unavailable`] when too few members can be asked, [`LockError::Unexpected`] when the
     /// instances cannot be a redlock.
     pub(super) async fn find(instances: &Instances, keys: &Keys) -> Result<Self, LockError> {
-        let round = instances.ask::<(String, String)>(LONGEST, || scripts::look(keys));
-        let seen: Vec<_> = round
-            .all(instances.count())
-            .await
-            .into_iter()
-            .map(Seen::of)
-            .collect();
-        let lists: BTreeSet<&str> = seen.iter().filter_map(Seen::list).collect();
-        if lists.is_empty() {
+        let mut seen = look(instances, keys).await;
+        if seen.iter().filter_map(Seen::list).next().is_none() {
             return Self::agree(instances, keys, &seen).await;
         }
-        let Some(list) = lists
-            .into_iter()
-            .find(|list| members(list, &seen) >= instances.majority())
-        else {
-            return Err(too_few(instances, &seen));
-        };
+        let mut list = agreed(&seen, instances.majority());
+        if list.is_none() {
+            // Others may have been agreeing just then. Who has seen a list sees the names of all.
+            seen = look(instances, keys).await;
+            list = agreed(&seen, instances.majority());
+        }
+        let list = list.ok_or_else(|| too_few(instances, &seen))?;
         let named = list.split(',').count();
         if named != instances.count() {
             let detail = format!(
@@ -77,14 +71,12 @@ impl Members {
         if seen
             .iter()
             .flatten()
-            .any(|seen| seen.list.is_empty() && list.contains(&seen.instance))
+            .any(|seen| seen.list.is_empty() && list.split(',').any(|member| member == seen.instance))
         {
-            let round = instances.ask::<String>(LONGEST, || scripts::agree(keys, list));
+            let round = instances.ask::<String>(LONGEST, || scripts::agree(keys, &list));
             round.all(instances.count()).await;
         }
-        Ok(Self {
-            list: list.to_owned(),
-        })
+        Ok(Self { list })
     }
 
     /// The first use: every instance gets a UUID, and then the list of all.
@@ -136,6 +128,24 @@ impl Seen {
             .map(|seen| seen.list.as_str())
             .filter(|list| !list.is_empty())
     }
+}
+
+async fn look(instances: &Instances, keys: &Keys) -> Vec<Option<Seen>> {
+    let round = instances.ask::<(String, String)>(LONGEST, || scripts::look(keys));
+    round
+        .all(instances.count())
+        .await
+        .into_iter()
+        .map(Seen::of)
+        .collect()
+}
+
+/// The list that a majority is in.
+fn agreed(seen: &[Option<Seen>], majority: usize) -> Option<String> {
+    let mut lists = seen.iter().filter_map(Seen::list);
+    lists
+        .find(|list| members(list, seen) >= majority)
+        .map(str::to_owned)
 }
 
 /// How many of the instances are in this list.
