@@ -4,11 +4,11 @@
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test bench-guard check fmt clean format-check clippy features doc doctest
+.PHONY: help demo test test-interop bench-guard check fmt clean format-check clippy features doc doctest
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(MAKEFILE_LIST) | \
-	while read -r target text; do printf '  make %-8s %s\n' "$$target" "$$text"; done
+	while read -r target text; do printf '  make %-12s %s\n' "$$target" "$$text"; done
 
 demo: ## Watch a paused lock holder wake up, write, and be refused
 	@tools/install build
@@ -20,6 +20,10 @@ test: ## Run the tests, on real servers (installs those that are missing)
 	@if cargo nextest --version >/dev/null 2>&1; \
 	then set -x; cargo nextest run; \
 	else set -x; cargo test --lib --bins --tests; fi
+
+test-interop: ## Run the tests with other programs that take the same locks (installs those that are missing)
+	@tools/install test
+	cargo test --test suite interop::
 
 check: ## Run all that CI runs: format, lints, features, documentation, tests
 	@tools/install check

@@ -15,8 +15,9 @@ pub const LOCK_PREFIX: &str = "fencegate/locks";
 /// Opens a store and a lock service.
 ///
 /// - `store`: `postgres://user:password@host:5432/database`, or `sqlite:FILE`.
-/// - `locks`: `etcd://a:2379,b:2379/prefix`, `zookeeper://a:2181,b:2181/prefix`, `postgres://...`, `sqlite:FILE`;
-///   `postgres` or `sqlite` for the store's own database, which is also what `None` stands for.
+/// - `locks`: `etcd://a:2379,b:2379/prefix`, `zookeeper://a:2181,b:2181/prefix`, `redis://host:6379`,
+///   `redlock://a:6379,b:6379,c:6379`, `postgres://...`, `sqlite:FILE`; `postgres` or `sqlite` for the store's own
+///   database, which is also what `None` stands for.
 ///
 /// Nothing is asked of servers yet, so one that is down shows with the first call. An SQLite file is made if
 /// it is not there.
@@ -113,6 +114,8 @@ async fn open_locks(url: &str, store: &OpenStore) -> Result<Arc<dyn LockService>
         "redis" | "rediss" | "redis+sentinel" | "rediss+sentinel" => {
             Ok(Arc::new(crate::lock::redis::RedisLocks::connect(url)?))
         }
+        #[cfg(feature = "redis")]
+        "redlock" | "redlocks" => Ok(Arc::new(crate::lock::redlock::Redlock::connect(url)?)),
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" if url.contains("://") => Ok(open_postgres(url)?.own_locks()),
         #[cfg(feature = "sqlite")]
@@ -140,7 +143,8 @@ pub enum ConnectError {
     /// A lock service's URL that begins with something else.
     #[error(
         "no lock service begins with {0:?}: give etcd://host:2379,host:2379/prefix, \
-         zookeeper://host:2181,host:2181/prefix, postgres://..., sqlite:FILE, or the kind of the store alone, to keep the locks in its database"
+         zookeeper://host:2181,host:2181/prefix, redis://host:6379, redlock://host:6379,host:6379,host:6379, \
+         postgres://..., sqlite:FILE, or the kind of the store alone, to keep the locks in its database"
     )]
     LocksScheme(String),
     /// `sqlite:` and nothing behind it.

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     database::DatabaseError,
     lease::Lease,
-    lock::{Claim, Held, Identity, LockError, LockService, Request, Term},
+    lock::{Claim, Held, Identity, LockError, LockService, Request, Term, give_back},
     name::{FenceName, NameError},
     rejections::{Rejections, Source},
     store::{EpochState, SealOutcome, Store, StoreError},
@@ -19,6 +19,9 @@ use crate::{
 /// The times to live that may be asked for.
 pub const TTL: std::ops::RangeInclusive<Duration> =
     Duration::from_millis(100)..=Duration::from_secs(24 * 3600);
+
+/// How long a renewal waits for the store to name the epoch.
+const EPOCH_PATIENCE: Duration = Duration::from_millis(250);
 
 /// The most bytes that a label has.
 pub const LONGEST_LABEL: usize = 200;
@@ -265,15 +268,30 @@ impl Locks {
         }
     }
 
+    /// Makes what the store and the lock service need in their databases: the tables of this version.
+    ///
+    /// # Errors
+    /// As the databases say. What was done before stays done.
+    pub async fn migrate(&self) -> Result<(), GrantError> {
+        self.store.migrate().await?;
+        Ok(self.service.migrate().await?)
+    }
+
     /// Makes a grant last another TTL, counted from now.
     ///
     /// # Errors
-    /// [`LockError::Lost`] when it is over. It is never taken back: acquire again.
+    /// [`LockError::Lost`] when it is over, or its epoch is. It is never taken back: acquire again.
     ///
     /// # Cancel safety
     /// The renewal may or may not happen.
     pub async fn renew(&self, name: &FenceName, token: &Token) -> Result<Term, GrantError> {
-        Ok(self.service.renew(&claim(name, token)).await?)
+        let claim = claim(name, token);
+        // A store that is slow, or out of reach, is no reason to lose the lock.
+        let epoch = tokio::time::timeout(EPOCH_PATIENCE, self.store.epoch());
+        match futures::future::join(self.service.renew(&claim), epoch).await {
+            (Ok(_), Ok(Ok(now))) if now.epoch != token.epoch => Err(LockError::Lost.into()),
+            (renewed, _) => Ok(renewed?),
+        }
     }
 
     /// Ends a grant: first its token is dead for the store, then the lock is free for others. Nothing happens
@@ -308,11 +326,11 @@ struct GiveBack<'a> {
 
 impl Drop for GiveBack<'_> {
     fn drop(&mut self) {
-        let (true, Ok(runtime)) = (self.armed, tokio::runtime::Handle::try_current()) else {
+        if !self.armed {
             return;
-        };
+        }
         let (service, claim) = (self.service.clone(), self.claim.clone());
-        runtime.spawn(async move {
+        give_back(async move {
             if let Err(error) = service.release(&claim).await {
                 tracing::warn!(fence = %claim.name, %error, "a lock that was not sealed stays until it expires");
             }

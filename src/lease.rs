@@ -15,7 +15,7 @@ use crate::{
     clock::Moment,
     grant::{Grant, GrantError, Locks},
     guard::{GuardError, Guarded, Isolation, Resource},
-    lock::{LockError, Term},
+    lock::{LockError, Term, give_back},
     name::FenceName,
     token::Token,
 };
@@ -209,11 +209,8 @@ impl Drop for Lease {
         if self.released.load(Ordering::Relaxed) {
             return;
         }
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
         let shared = self.shared.clone();
-        runtime.spawn(async move {
+        give_back(async move {
             if let Err(error) = shared.locks.release(&shared.name, &shared.token).await {
                 tracing::warn!(fence = %shared.name, token = %shared.token, %error, "release in the background failed");
             }

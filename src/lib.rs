@@ -16,6 +16,7 @@
 #[cfg(feature = "client")]
 pub mod client;
 pub mod clock;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub mod connect;
 pub mod database;
 #[cfg(feature = "gateway")]
@@ -31,6 +32,7 @@ pub mod rule;
 pub mod store;
 pub mod token;
 
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub use connect::{ConnectError, connect};
 pub use grant::{Grant, GrantError, Locks, Options};
 pub use guard::{GuardError, Guarded, Isolation, Refusal};

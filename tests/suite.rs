@@ -5,7 +5,14 @@ mod demo;
 mod gateway;
 mod grants;
 mod guard;
+mod interop;
 mod readme;
+#[cfg(feature = "redis")]
+mod redis;
+#[cfg(feature = "redis")]
+mod redlock;
 mod servers;
 mod support;
 mod world;
+#[cfg(feature = "zookeeper")]
+mod zookeeper;

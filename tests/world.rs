@@ -73,7 +73,7 @@ impl World {
         others: Box<dyn Any + Send + Sync>,
     ) -> Self {
         let locks = connect(store, locks).await.unwrap();
-        locks.store().migrate().await.unwrap();
+        locks.migrate().await.unwrap();
         Self {
             locks,
             postgres,

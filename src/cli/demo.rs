@@ -35,7 +35,7 @@ impl Demo {
             .store
             .unwrap_or_else(|| format!("sqlite:{}", folder.0.join("demo.db").display()));
         let locks = connect(&store, self.locks.as_deref()).await?;
-        locks.store().migrate().await?;
+        locks.migrate().await?;
         let plan = Plan { ttl: self.ttl };
         match given {
             true => println!("store: {}", locks.store().describe()),

@@ -23,7 +23,7 @@ impl Migrate {
             return Ok(());
         }
         let locks = servers::connect_store(&self.store).await?;
-        locks.store().migrate().await?;
+        locks.migrate().await?;
         println!("the tables are up to date in {}", locks.store().describe());
         Ok(())
     }

@@ -42,23 +42,20 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        // Before anything is opened, so that a signal is never met by the default action half way.
-        let shutdown = shutdown()?;
-        let locks = self.servers.connect().await?;
-        if self.migrate {
-            locks
-                .store()
-                .migrate()
-                .await
-                .context("the store's tables could not be brought up to date")?;
-        } else {
-            look(&locks).await;
-        }
         let mut config = gateway::Config::default();
         config.allow_plaintext_without_auth = self.allow_plaintext_without_auth;
         config.drain_timeout = self.drain_timeout;
         config.drain_notice = self.drain_notice;
-
+        config.may_listen(self.listen)?;
+        // Before anything is opened, so that a signal is never met by the default action half way.
+        let shutdown = shutdown()?;
+        let locks = self.servers.connect().await?;
+        if self.migrate {
+            let migrated = locks.migrate().await;
+            migrated.context("the store's tables could not be brought up to date")?;
+        } else {
+            look(&locks).await;
+        }
         let listener = TcpListener::bind(self.listen).await;
         let listener = listener.with_context(|| format!("cannot listen on {}", self.listen))?;
         announce(&locks, listener.local_addr()?);

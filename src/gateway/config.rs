@@ -1,6 +1,8 @@
 //! Every limit and every timeout of the gateway, in one place.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
+
+use super::ServeError;
 
 /// What a gateway allows, and how long it waits for whom.
 #[derive(Debug, Clone)]
@@ -68,6 +70,20 @@ impl Default for Config {
             probe_timeout: Duration::from_secs(2),
             drain_notice: Duration::ZERO,
             drain_timeout: Duration::from_secs(25),
+        }
+    }
+}
+
+impl Config {
+    /// Whether the gateway may listen on this address.
+    ///
+    /// # Errors
+    /// [`ServeError::Exposed`] if other machines reach it, unless [`Config::allow_plaintext_without_auth`].
+    pub fn may_listen(&self, address: SocketAddr) -> Result<(), ServeError> {
+        if address.ip().is_loopback() || self.allow_plaintext_without_auth {
+            Ok(())
+        } else {
+            Err(ServeError::Exposed(address))
         }
     }
 }

@@ -122,3 +122,35 @@ impl Drop for Line {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::{Router, middleware, routing::get};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem() {
+        async fn broken() -> &'static str {
+            panic!("a secret of the inside")
+        }
+        let router = Router::new()
+            .route("/", get(broken))
+            .layer(middleware::from_fn(exchange));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        let request = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+        assert!(answer.contains("urn:fencegate:problem:internal"), "{answer}");
+        assert!(answer.contains("x-request-id: "), "{answer}");
+        assert!(!answer.contains("secret"), "{answer}");
+    }
+}

@@ -31,20 +31,13 @@ pub(super) fn routes() -> Router<Arc<Gateway>> {
         .route("/v1/fences/{fence}/check", post(check))
 }
 
-/// What the store remembers of a fence.
 #[derive(Serialize)]
-struct Remembered {
+struct Listed {
+    fence: String,
     mark: String,
     epoch: i64,
     sequence: String,
     sealed_at: Option<String>,
-}
-
-#[derive(Serialize)]
-struct Listed {
-    fence: String,
-    #[serde(flatten)]
-    remembered: Remembered,
 }
 
 #[derive(Serialize)]
@@ -54,11 +47,14 @@ struct Page {
     next: Option<String>,
 }
 
+/// What the store remembers, and what the lock service sees. The mark is null for a fence that was never sealed.
 #[derive(Serialize)]
 struct Shown<'a> {
     fence: &'a str,
-    #[serde(flatten)]
-    remembered: Option<Remembered>,
+    mark: Option<String>,
+    epoch: Option<i64>,
+    sequence: Option<String>,
+    sealed_at: Option<String>,
     lock_service: &'static str,
     /// Whether the lock service could be asked for the rest.
     lock_service_answers: bool,
@@ -119,7 +115,10 @@ async fn list(
     let next = last.map(|last| fences[last].name.to_string());
     let fences = fences.iter().take(shown).map(|state| Listed {
         fence: state.name.to_string(),
-        remembered: remembered(state),
+        mark: state.mark.to_string(),
+        epoch: state.mark.epoch.get(),
+        sequence: state.mark.sequence.to_string(),
+        sealed_at: sealed_at(state),
     });
     let page = Page {
         fences: fences.collect(),
@@ -140,7 +139,10 @@ async fn show(State(gateway): State<Arc<Gateway>>, Fence(name): Fence) -> Result
     }
     Ok(uncached(Shown {
         fence: name.as_str(),
-        remembered: state.as_ref().map(remembered),
+        mark: state.as_ref().map(|state| state.mark.to_string()),
+        epoch: state.as_ref().map(|state| state.mark.epoch.get()),
+        sequence: state.as_ref().map(|state| state.mark.sequence.to_string()),
+        sealed_at: state.as_ref().and_then(sealed_at),
         lock_service: service.kind().as_str(),
         lock_service_answers,
         holder: holder.map(|holder| ShownHolder {
@@ -176,13 +178,8 @@ pub(super) async fn admit(gateway: &Gateway, name: &FenceName, token: &Mark) -> 
     }
 }
 
-fn remembered(state: &FenceState) -> Remembered {
-    Remembered {
-        mark: state.mark.to_string(),
-        epoch: state.mark.epoch.get(),
-        sequence: state.mark.sequence.to_string(),
-        sealed_at: state.sealed_at.format(&Rfc3339).ok(),
-    }
+fn sealed_at(state: &FenceState) -> Option<String> {
+    state.sealed_at.format(&Rfc3339).ok()
 }
 
 fn uncached(body: impl Serialize) -> Response {

@@ -6,7 +6,7 @@ use axum_server::{Handle, Server, accept::NoDelayAcceptor};
 use tokio::net::TcpListener;
 
 use super::{Config, Gateway, router};
-use crate::{clock::Moment, grant::Locks};
+use crate::{clock::Moment, grant::Locks, lock::given_back};
 
 /// Serves the gateway until `shutdown` ends, and then until the requests that are under way have ended.
 ///
@@ -25,10 +25,7 @@ pub async fn serve(
     locks: Locks,
     config: Config,
 ) -> Result<(), ServeError> {
-    let address = listener.local_addr()?;
-    if !address.ip().is_loopback() && !config.allow_plaintext_without_auth {
-        return Err(ServeError::Exposed(address));
-    }
+    config.may_listen(listener.local_addr()?)?;
     let gateway = Arc::new(Gateway::new(locks, config));
     let handle = Handle::new();
     let _close = CloseOnDrop(handle.clone());
@@ -45,15 +42,17 @@ pub async fn serve(
 
     gateway.tasks.close();
     let deadline = draining.await.unwrap_or_else(|_| Moment::now());
-    if tokio::time::timeout(deadline.remaining(), gateway.tasks.wait())
+    let unfinished = async {
+        gateway.tasks.wait().await;
+        // The places in queues of those who were told to wait elsewhere.
+        given_back().await;
+    };
+    if tokio::time::timeout(deadline.remaining(), unfinished)
         .await
         .is_err()
     {
-        let unfinished = gateway.tasks.len();
-        tracing::warn!(
-            unfinished,
-            "writes were still under way when the time to drain was over"
-        );
+        let writes = gateway.tasks.len();
+        tracing::warn!(writes, "the time to drain was over before all was done");
     }
     Ok(())
 }

@@ -13,10 +13,13 @@
 
 #[cfg(feature = "etcd")]
 pub mod etcd;
+mod giving_back;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "redis")]
 pub mod redis;
+#[cfg(feature = "redis")]
+pub mod redlock;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod wait;
@@ -34,6 +37,9 @@ use crate::{
     name::FenceName,
     token::{Holder, HolderHash, Sequence},
 };
+
+pub(crate) use giving_back::give_back;
+pub use giving_back::given_back;
 
 /// The kinds of lock services.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -202,6 +208,11 @@ pub trait LockService: fmt::Debug + Send + Sync {
     /// Whose history its sequences belong to. Creates our number in it if there is none.
     async fn identity(&self) -> Result<Identity, LockError>;
 
+    /// Makes what the service needs in its database, where it has one: the tables of this version.
+    async fn migrate(&self) -> Result<(), LockError> {
+        Ok(())
+    }
+
     /// Takes the lock, waiting up to `request.wait` while others hold it.
     ///
     /// # Errors
@@ -282,10 +293,8 @@ impl From<DatabaseError> for LockError {
         let service = "in the database".to_owned();
         let detail = error.to_string();
         match error {
-            DatabaseError::Unavailable(_) | DatabaseError::Conflict(_) | DatabaseError::OutcomeUnknown(_) => {
-                Self::Unavailable { service, detail }
-            }
-            _ => Self::Unexpected { service, detail },
+            DatabaseError::Url(_) | DatabaseError::Refused(_) => Self::Unexpected { service, detail },
+            _ => Self::Unavailable { service, detail },
         }
     }
 }

@@ -119,6 +119,10 @@ impl LockService for PostgresLocks {
         Ok(identity(row.try_get(0)?))
     }
 
+    async fn migrate(&self) -> Result<(), LockError> {
+        Ok(database::migrate(&self.pool).await?)
+    }
+
     async fn acquire(&self, request: &Request) -> Result<Held, LockError> {
         let mut backoff = Backoff::new(request.wait);
         loop {

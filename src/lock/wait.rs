@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::LockError;
+use super::{LockError, give_back};
 use crate::clock::Moment;
 
 /// The shortest and the longest pause between two tries.
@@ -60,8 +60,8 @@ impl<F: Future<Output = ()> + Send + 'static> Undo<F> {
 
 impl<F: Future<Output = ()> + Send + 'static> Drop for Undo<F> {
     fn drop(&mut self) {
-        if let (Some(undo), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
-            runtime.spawn(undo);
+        if let Some(undo) = self.0.take() {
+            give_back(undo);
         }
     }
 }

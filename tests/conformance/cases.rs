@@ -127,6 +127,20 @@ pub async fn releases_act_on_their_own_acquisition_only(f: &Fixture) {
     take(&f.one, &f.request("own")).await;
 }
 
+pub async fn a_number_without_its_holder_is_worth_nothing(f: &Fixture) {
+    let held = take(&f.one, &f.request("guess")).await;
+    let guess = fencegate::lock::Claim {
+        holder: fencegate::Holder::random(),
+        ..held.claim.clone()
+    };
+    for service in [&f.one, &f.other] {
+        assert!(matches!(service.renew(&guess).await, Err(LockError::Lost)));
+        service.release(&guess).await.unwrap();
+        assert_busy(service, &f.request("guess")).await;
+    }
+    f.one.renew(&held.claim).await.unwrap();
+}
+
 pub async fn another_process_may_renew_and_release(f: &Fixture) {
     let held = take(&f.one, &f.request("other")).await;
     if f.renews_anywhere {

@@ -38,6 +38,7 @@ macro_rules! services {
                 renewals_keep_the_lock
                 a_renewal_that_is_late_fails_and_takes_nothing_back
                 releases_act_on_their_own_acquisition_only
+                a_number_without_its_holder_is_worth_nothing
                 another_process_may_renew_and_release
                 asking_again_gives_the_same_acquisition
                 dropped_waiters_leave_nothing
@@ -55,7 +56,7 @@ services! { sqlite postgres etcd }
 #[cfg(feature = "zookeeper")]
 services! { zookeeper }
 #[cfg(feature = "redis")]
-services! { redis }
+services! { redis redlock }
 
 mod start {
     use super::*;
@@ -127,6 +128,25 @@ mod start {
             counts: true,
             renews_anywhere: true,
             _servers: Box::new(server),
+        }
+    }
+
+    #[cfg(feature = "redis")]
+    pub async fn redlock() -> Fixture {
+        use fencegate::lock::redlock::Redlock;
+        let (a, b, c) = tokio::join!(
+            support::Redis::start(),
+            support::Redis::start(),
+            support::Redis::start()
+        );
+        let url = format!("redlock://{},{},{}", a.endpoint(), b.endpoint(), c.endpoint());
+        Fixture {
+            one: Arc::new(Redlock::connect(&url).unwrap()),
+            other: Arc::new(Redlock::connect(&url).unwrap()),
+            ttl: Duration::from_millis(600),
+            counts: true,
+            renews_anywhere: true,
+            _servers: Box::new([a, b, c]),
         }
     }
 }

@@ -103,7 +103,10 @@ impl Client {
     /// The fence's mark, as epoch-sequence.
     pub async fn mark(&self, fence: &str) -> Option<String> {
         let answer = self.get(&format!("/v1/fences/{}", encode(fence))).await;
-        (answer.status == 200).then(|| answer.json()["mark"].as_str().unwrap().to_owned())
+        let known = answer.status == 200;
+        known
+            .then(|| answer.json()["mark"].as_str().map(str::to_owned))
+            .flatten()
     }
 
     /// Sends these bytes over a connection of their own, and reads until it is closed.

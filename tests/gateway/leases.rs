@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use fencegate::gateway::Config;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt, net::TcpStream};
@@ -141,9 +142,9 @@ async fn a_lease_that_nobody_knows_of_ends_with_its_ttl(world: World) {
 
 async fn a_renewal_keeps_the_lease(world: World) {
     let client = world.gateway().await.client();
-    let token = client.lease("a", json!({"ttl": "3s"})).await.expect(201).token();
+    let token = client.lease("a", json!({"ttl": "5s"})).await.expect(201).token();
     let begun = Instant::now();
-    while begun.elapsed() < Duration::from_secs(4) {
+    while begun.elapsed() < Duration::from_secs(6) {
         let renewed = client.renew("a", &token).await.expect(200).json();
         assert!(renewed["expires_in_ms"].as_u64().unwrap() > 1_000, "{renewed}");
         client
@@ -203,7 +204,9 @@ async fn releasing_is_idempotent_and_spares_the_next_holder(world: World) {
 }
 
 async fn a_waiter_that_goes_away_leaves_no_trace(world: World) {
-    let gateway = world.gateway().await;
+    let mut config = Config::default();
+    config.max_waiting = 3;
+    let gateway = world.gateway_with(config).await;
     let client = gateway.client();
     let token = client.acquire("a").await;
     let body = json!({"ttl": "5m", "wait": "1m"}).to_string();
@@ -218,20 +221,17 @@ async fn a_waiter_that_goes_away_leaves_no_trace(world: World) {
         stream.write_all(request.as_bytes()).await.unwrap();
         waiters.push(stream);
     }
-    if world.locks.is_some() {
-        // Where there is a queue, they are in it.
-        eventually(PATIENCE, async || {
-            client.get("/v1/fences/a").await.json()["waiting"] == 3
-        })
-        .await;
-        drop(waiters);
-        eventually(PATIENCE, async || {
-            client.get("/v1/fences/a").await.json()["waiting"] == 0
-        })
-        .await;
-    } else {
-        drop(waiters);
-    }
+    // They are waiting once there is no place for a fourth, and gone once there is one again.
+    let asked = json!({"wait": "1ms"});
+    eventually(PATIENCE, async || {
+        client.lease("a", asked.clone()).await.status == 503
+    })
+    .await;
+    drop(waiters);
+    eventually(PATIENCE, async || {
+        client.lease("a", asked.clone()).await.status == 409
+    })
+    .await;
     client.release("a", &token).await.expect(204);
     // A waiter that still stood there would hold the lock for five minutes.
     client.wait_for("a").await;

@@ -91,7 +91,10 @@ async fn waiting_lease_requests_are_limited(world: World) {
     let waiters: Vec<_> = (0..2)
         .map(|_| {
             let client = client.clone();
-            tokio::spawn(async move { client.lease("a", json!({"ttl": "5m", "wait": "1m"})).await })
+            tokio::spawn(async move {
+                let answer = client.lease("a", json!({"ttl": "5m", "wait": "1m"})).await;
+                client.release("a", &answer.expect(201).token()).await.expect(204);
+            })
         })
         .collect();
     let other = client.acquire("b").await;
@@ -108,11 +111,7 @@ async fn waiting_lease_requests_are_limited(world: World) {
 
     client.release("a", &token).await.expect(204);
     for waiter in waiters {
-        let answer = tokio::time::timeout(Duration::from_secs(30), waiter)
-            .await
-            .unwrap()
-            .unwrap();
-        client.release("a", &answer.expect(201).token()).await.expect(204);
+        tokio::time::timeout(PATIENCE, waiter).await.unwrap().unwrap();
     }
     client.wait_for("b").await;
 }

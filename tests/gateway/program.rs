@@ -87,6 +87,7 @@ async fn with_nothing_said_all_is_in_one_file_and_sigterm_ends_it() {
         assert!(status.success(), "{status} {}", process.log());
         assert!(program.folder.path().join("fencegate.db").exists());
 
+        std::fs::remove_file(program.log()).unwrap();
         let (_process, client) = program.serve(program.command(&SERVE)).await;
         assert_eq!(client.value("a", "k").await.as_deref(), Some("v"));
         client.renew("a", &token).await.expect(200);
@@ -255,4 +256,36 @@ async fn printed_sql_applied_by_hand_counts_as_migrated() {
         .unwrap();
     locks.store().check().await.unwrap();
     assert!(!program.folder.path().join("other.db").exists());
+}
+
+#[tokio::test]
+async fn a_gateway_that_stops_leaves_nobody_in_the_queue() {
+    let world = World::etcd().await;
+    let other = world.gateway().await.client();
+    let token = other.acquire("a").await;
+    let program = Program::new();
+    let mut command = program.command(&SERVE);
+    command.args([
+        "--store",
+        &world.store,
+        "--locks",
+        world.locks.as_deref().unwrap(),
+    ]);
+    let (mut process, client) = program.serve(command).await;
+    let waiting: Vec<_> = (0..20)
+        .map(|_| {
+            let client = client.clone();
+            let asked = serde_json::json!({"ttl": "5m", "wait": "4m"});
+            tokio::spawn(async move { client.lease("a", asked).await })
+        })
+        .collect();
+    let queue = async || other.get("/v1/fences/a").await.json()["waiting"].clone();
+    eventually(PATIENCE, async || queue().await == 20).await;
+    assert!(process.terminate().await.success(), "{}", process.log());
+    for waiter in waiting {
+        waiter.await.unwrap().problem(503, "draining");
+    }
+    eventually(PATIENCE, async || queue().await == 0).await;
+    other.release("a", &token).await.expect(204);
+    other.wait_for("a").await;
 }

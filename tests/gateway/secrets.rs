@@ -64,7 +64,7 @@ async fn no_log_line_shows_a_holder_a_value_or_a_url() {
         process.terminate().await;
 
         let log = process.log();
-        assert!(log.contains("token-stale") && log.contains("\"TRACE\""), "{log}");
+        assert!(log.contains("token-stale") && log.contains("\"DEBUG\""), "{log}");
         for secret in holders
             .iter()
             .map(String::as_str)

@@ -75,11 +75,13 @@ async fn unreadable_tokens_are_refused(world: World) {
         "\u{661}",
     ] {
         texts.push(format!("1-{part}-{HOLDER}").into_bytes());
-        texts.push(format!("{part}-1-{HOLDER}").into_bytes());
+        if part != " 1" {
+            texts.push(format!("{part}-1-{HOLDER}").into_bytes());
+        }
     }
     texts.push([b"1-1-".as_slice(), &[0xff; 32]].concat());
     texts.push(format!("{token}{long}").into_bytes());
-    // Spaces around it are no part of a header's value, so this one has a tab within.
+    // Spaces around it would be no part of the header's value.
     texts.push(token.replacen('-', "\t-", 1).into_bytes());
 
     for text in texts {

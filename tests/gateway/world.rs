@@ -50,7 +50,7 @@ impl World {
         Self {
             store: format!("sqlite:{}", folder.path().join("fencegate.db").display()),
             locks: None,
-            ttl: "500ms",
+            ttl: "2s",
             _servers: Box::new(folder),
         }
     }
@@ -60,7 +60,7 @@ impl World {
         Self {
             store: server.url(),
             locks: None,
-            ttl: "500ms",
+            ttl: "2s",
             _servers: Box::new(server),
         }
     }
@@ -70,7 +70,7 @@ impl World {
         Self {
             store: store.url(),
             locks: Some(format!("etcd://{}", locks.endpoint())),
-            ttl: "1s",
+            ttl: "2s",
             _servers: Box::new((store, locks)),
         }
     }

@@ -11,6 +11,7 @@ use crate::{
 };
 
 /// A key in a fence's queue.
+#[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub(super) key: String,
     /// Its create revision.
@@ -22,7 +23,7 @@ pub(super) struct Entry {
 }
 
 /// What fencegate writes into its keys. Its presence tells them from those of other programs.
-#[derive(Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Value {
     /// The SHA-256 of the holder, hex.
     fencegate_holder: String,

@@ -6,11 +6,12 @@ use std::{
     time::Duration,
 };
 
-use super::client::Client;
+use super::{client::Client, entry::Entry};
 use crate::{
     clock::Moment,
-    lock::{Claim, LockError},
+    lock::{Claim, LockError, give_back},
     name::FenceName,
+    token::HolderHash,
 };
 
 /// An etcd lease.
@@ -23,6 +24,13 @@ pub(super) struct EtcdLease {
     pub(super) deadline: Moment,
 }
 
+impl EtcdLease {
+    /// Whether it has nearly all of its TTL ahead.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.deadline.remaining() >= self.ttl.mul_f64(0.95)
+    }
+}
+
 /// The etcd leases of this process. Clones share them.
 #[derive(Debug, Clone)]
 pub(super) struct Leases {
@@ -30,11 +38,14 @@ pub(super) struct Leases {
     state: Arc<Mutex<State>>,
 }
 
+/// Its holder is part of it: anybody may see the number, and with it alone must neither renew nor release.
+type Acquisition = (FenceName, i64, HolderHash);
+
 #[derive(Debug, Default)]
 struct State {
     /// Free ones, by the TTL that was asked for, in whole seconds.
     free: HashMap<u64, Vec<EtcdLease>>,
-    serving: HashMap<(FenceName, i64), EtcdLease>,
+    serving: HashMap<Acquisition, EtcdLease>,
     /// When `serving` is next looked through for acquisitions that were never released.
     sweep_at: usize,
 }
@@ -55,7 +66,7 @@ impl Leases {
                 return self.grant(ttl).await;
             };
             let left = lease.deadline.remaining();
-            if left >= lease.ttl.mul_f64(0.95) {
+            if lease.is_fresh() {
                 return Ok(lease);
             }
             // One that is nearly over may end while it is being kept alive.
@@ -98,11 +109,8 @@ impl Leases {
 
     /// Revokes a lease in the background, and with it whatever key lives by it.
     pub(super) fn revoke_later(&self, lease: i64) {
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
         let client = self.client.clone();
-        runtime.spawn(async move {
+        give_back(async move {
             if let Err(error) = client.revoke(lease).await {
                 tracing::debug!(%error, "an etcd lease stays until it expires");
             }
@@ -127,6 +135,16 @@ impl Leases {
         self.state().serving.remove(&key(claim))
     }
 
+    /// Whether a key in a fence's queue belongs to an acquisition of this process.
+    pub(super) fn is_serving(&self, name: &FenceName, entry: &Entry) -> bool {
+        let Some(holder) = entry.holder() else {
+            return false;
+        };
+        self.state()
+            .serving
+            .contains_key(&(name.clone(), entry.created, holder))
+    }
+
     pub(super) fn serves(&self, claim: &Claim, lease: i64) -> bool {
         self.recall(claim).is_some_and(|serving| serving.id == lease)
     }
@@ -138,8 +156,8 @@ impl Leases {
     }
 }
 
-fn key(claim: &Claim) -> (FenceName, i64) {
-    (claim.name.clone(), claim.sequence.get())
+fn key(claim: &Claim) -> Acquisition {
+    (claim.name.clone(), claim.sequence.get(), claim.holder.hash())
 }
 
 fn seconds(ttl: Duration) -> u64 {

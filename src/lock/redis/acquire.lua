@@ -20,6 +20,9 @@ end
 -- Whatever can fail comes before the lock is taken: a script's writes are not undone when it fails.
 if not value then
     local last = redis.call('get', KEYS[2])
+    if last and not string.match(last, '^%d+$') then
+        return redis.error_reply('ERR the counter of this fence is not a number')
+    end
     if not last or below(last, ARGV[5]) then
         redis.call('set', KEYS[2], ARGV[5])
     end

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::{Attempt, RedisLocks, line::Line, news::Listener};
+use super::{RedisLocks, attempt::Attempt, line::Line, news::Listener};
 use crate::{
     clock::Moment,
     lock::{Held, LockError, Request, wait::random_share},

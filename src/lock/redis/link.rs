@@ -5,7 +5,7 @@
 
 use std::{
     fmt,
-    sync::{Arc, LazyLock, Mutex},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -14,20 +14,15 @@ use futures::{
     future::{BoxFuture, Shared},
 };
 use redis::{
-    AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, RedisError, RedisResult, Script,
-    ScriptInvocation, ServerErrorKind,
+    Client, ErrorKind, FromRedisValue, RedisError, RedisResult, ScriptInvocation, ServerErrorKind,
     aio::MultiplexedConnection,
-    sentinel::{Sentinel, SentinelNodeConnectionInfo},
 };
 
-use super::address::Servers;
+use super::{
+    address::Servers,
+    server::{Scripts, Server},
+};
 use crate::lock::LockError;
-
-/// How many requests may queue before those that follow have to wait with sending.
-const QUEUE: usize = 4096;
-
-/// What is loaded into a server before it is asked.
-pub(in crate::lock) type Scripts = &'static [&'static LazyLock<Script>];
 
 type Connecting = Shared<BoxFuture<'static, Result<MultiplexedConnection, RedisError>>>;
 
@@ -42,17 +37,6 @@ struct Inner {
     timeout: Duration,
     scripts: Scripts,
     state: Mutex<State>,
-}
-
-/// Where the server is.
-#[derive(Clone)]
-enum Server {
-    Known(Client),
-    AskSentinels {
-        sentinel: Arc<tokio::sync::Mutex<Sentinel>>,
-        master: String,
-        node: Box<SentinelNodeConnectionInfo>,
-    },
 }
 
 struct State {
@@ -82,40 +66,7 @@ impl Link {
         timeout: Duration,
         scripts: Scripts,
     ) -> RedisResult<Self> {
-        let (server, place) = match servers {
-            Servers::One(server) => {
-                let place = server.addr().to_string();
-                (Server::Known(Client::open(server)?), place)
-            }
-            Servers::Sentinel {
-                sentinels,
-                master,
-                tls,
-                credentials,
-            } => {
-                let addresses: Vec<_> = sentinels
-                    .iter()
-                    .map(|sentinel| sentinel.addr().to_string())
-                    .collect();
-                let mut node = SentinelNodeConnectionInfo::default()
-                    .set_redis_connection_info(credentials)
-                    .set_tcp_settings(redis::io::tcp::TcpSettings::default().set_nodelay(true));
-                if let Some(tls) = tls {
-                    node = node.set_tls_mode(tls);
-                }
-                let place = format!("{master} of {}", addresses.join(","));
-                let sentinel = Arc::new(tokio::sync::Mutex::new(Sentinel::build(sentinels)?));
-                (
-                    Server::AskSentinels {
-                        sentinel,
-                        master,
-                        node: Box::new(node),
-                    },
-                    place,
-                )
-            }
-            Servers::Many(_) => return Err((ErrorKind::InvalidClientConfig, "a link has one server").into()),
-        };
+        let (server, place) = Server::of(servers)?;
         Ok(Self(Arc::new(Inner {
             server,
             service: format!("{kind} at {place}"),
@@ -154,7 +105,11 @@ impl Link {
                 }
                 Connection::Coming(coming) => (state.number, coming.clone()),
                 Connection::None => {
-                    let coming = connect(self.0.server.clone(), self.0.timeout, self.0.scripts)
+                    let coming = self
+                        .0
+                        .server
+                        .clone()
+                        .connect(self.0.timeout, self.0.scripts)
                         .boxed()
                         .shared();
                     state.number += 1;
@@ -252,46 +207,6 @@ impl Link {
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Link({})", self.0.service)
-    }
-}
-
-impl Server {
-    async fn client(&self) -> RedisResult<Client> {
-        match self {
-            Self::Known(client) => Ok(client.clone()),
-            Self::AskSentinels {
-                sentinel,
-                master,
-                node,
-            } => sentinel.lock().await.async_master_for(master, Some(node)).await,
-        }
-    }
-}
-
-async fn connect(
-    server: Server,
-    timeout: Duration,
-    scripts: Scripts,
-) -> Result<MultiplexedConnection, RedisError> {
-    let connecting = async {
-        let client = server.client().await?;
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(timeout))
-            .set_response_timeout(Some(timeout))
-            .set_pipeline_buffer_size(QUEUE);
-        let mut connection = client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await?;
-        // So that the first use of a script is one round trip like any other.
-        for script in scripts {
-            script.prepare_invoke().load_async(&mut connection).await?;
-        }
-        Ok(connection)
-    };
-    // Asking sentinels, connecting, and loading the scripts each have a time of their own.
-    match tokio::time::timeout(timeout * 3, connecting).await {
-        Ok(connected) => connected,
-        Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
     }
 }
 

@@ -23,12 +23,14 @@
 //! A prefix with a hash tag, as `{fencegate}/locks`, has all keys in one slot of a Redis Cluster; the URL must
 //! then lead to the node that serves it.
 
-mod address;
+pub(in crate::lock) mod address;
+mod attempt;
 mod contend;
 pub(in crate::lock) mod line;
 pub(in crate::lock) mod link;
 mod news;
-mod scripts;
+pub(in crate::lock) mod scripts;
+mod server;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -39,18 +41,12 @@ pub use self::address::AddressError;
 use self::{
     address::{Address, Servers},
     line::Lines,
-    link::{Link, Wire},
+    link::Link,
     news::News,
     scripts::Keys,
 };
-use super::{
-    Claim, Held, HolderState, Identity, Kind, LockError, LockService, LockState, Request, Term, wait::Undo,
-};
-use crate::{
-    clock::Moment,
-    name::FenceName,
-    token::{HolderHash, Sequence},
-};
+use super::{Claim, Held, HolderState, Identity, Kind, LockError, LockService, LockState, Request, Term};
+use crate::{clock::Moment, name::FenceName, token::Sequence};
 
 /// How long the server may take for an answer.
 const TIMEOUT: Duration = Duration::from_secs(1);
@@ -62,16 +58,6 @@ pub struct RedisLocks {
     keys: Arc<Keys>,
     lines: Lines,
     news: News,
-}
-
-/// What one attempt came to.
-enum Attempt {
-    Held(Held),
-    Busy {
-        expires_in: Option<Duration>,
-        /// Whether its release will be told.
-        told: bool,
-    },
 }
 
 impl RedisLocks {
@@ -100,67 +86,6 @@ impl RedisLocks {
         })
     }
 
-    /// Asks for the lock once, and once more if the connection broke: the script gives its holder the same lock.
-    async fn attempt(&self, request: &Request) -> Result<Attempt, LockError> {
-        let mut wire = self.wire().await?;
-        let attempt = scripts::Attempt::new();
-        for last in [false, true] {
-            let undo = self.undo(wire.clone(), &request.name, request.holder.hash(), attempt);
-            let sent = Moment::now();
-            let script = self.keys.acquire(request, attempt);
-            match self.link.run(&wire, &script).await {
-                Ok((1, sequence, identity)) => {
-                    let held = self.held(request, sent, sequence, identity)?;
-                    undo.disarm();
-                    return Ok(Attempt::Held(held));
-                }
-                Ok((_, left, told)) => {
-                    undo.disarm();
-                    return Ok(Attempt::Busy {
-                        expires_in: left.parse().ok().map(Duration::from_millis),
-                        told: told == "1",
-                    });
-                }
-                Err(error) if error.is_connection_dropped() && !last => {
-                    wire = self.wire().await?;
-                    undo.disarm();
-                }
-                Err(error) => return Err(self.link.error(&error)),
-            }
-        }
-        unreachable!("the second try returns")
-    }
-
-    async fn wire(&self) -> Result<Wire, LockError> {
-        self.link.wire().await.map_err(|error| self.link.error(&error))
-    }
-
-    fn held(
-        &self,
-        request: &Request,
-        sent: Moment,
-        sequence: String,
-        identity: String,
-    ) -> Result<Held, LockError> {
-        let sequence = sequence.parse().ok().and_then(Sequence::new);
-        let term = Term::new(sent, scripts::whole_ms(request.ttl));
-        if term.deadline.has_passed() {
-            return Err(LockError::Unavailable {
-                service: self.link.service().into(),
-                detail: "it granted the lock too late".into(),
-            });
-        }
-        Ok(Held {
-            claim: Claim {
-                name: request.name.clone(),
-                sequence: sequence.ok_or_else(|| self.unexpected("a counter below 1"))?,
-                holder: request.holder.clone(),
-            },
-            term,
-            identity: self.identity_of(&identity)?,
-        })
-    }
-
     fn identity_of(&self, text: &str) -> Result<Identity, LockError> {
         let instance =
             Uuid::try_parse(text).map_err(|_| self.unexpected("an identity that is not a UUID"))?;
@@ -176,28 +101,6 @@ impl RedisLocks {
             service: self.link.service().into(),
             detail: detail.into(),
         }
-    }
-
-    /// Takes back what an attempt has done, or is yet to do: asked on the same connection, it comes behind it.
-    fn undo(
-        &self,
-        wire: Wire,
-        name: &FenceName,
-        holder: HolderHash,
-        attempt: scripts::Attempt,
-    ) -> Undo<impl Future<Output = ()> + Send + 'static> {
-        let (locks, name) = (self.clone(), name.clone());
-        Undo::new(async move {
-            let script = locks.keys.undo(&name, &holder, attempt);
-            let undone = match locks.link.run::<i64>(&wire, &script).await {
-                Ok(_) => Ok(()),
-                Err(_) => locks.link.ask::<i64>(&script).await.map(drop),
-            };
-            locks.lines.released(&name, &holder);
-            if let Err(error) = undone {
-                tracing::warn!(fence = %name, %error, "a lock whose caller went away may stay until it expires");
-            }
-        })
     }
 }
 

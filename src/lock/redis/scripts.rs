@@ -1,7 +1,10 @@
 //! The scripts, and the keys they work on.
 
 use std::{
-    sync::LazyLock,
+    sync::{
+        LazyLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
@@ -22,9 +25,9 @@ macro_rules! script {
 
 static ACQUIRE: LazyLock<Script> = script!("acquire.lua");
 static RENEW: LazyLock<Script> = script!("renew.lua");
-static RELEASE: LazyLock<Script> = script!("release.lua");
-static INSPECT: LazyLock<Script> = script!("inspect.lua");
-static IDENTITY: LazyLock<Script> = script!("identity.lua");
+pub(in crate::lock) static RELEASE: LazyLock<Script> = script!("release.lua");
+pub(in crate::lock) static INSPECT: LazyLock<Script> = script!("inspect.lua");
+pub(in crate::lock) static IDENTITY: LazyLock<Script> = script!("identity.lua");
 
 /// All of them, to be loaded when a connection is made.
 pub(super) static ALL: [&LazyLock<Script>; 5] = [&ACQUIRE, &RENEW, &RELEASE, &INSPECT, &IDENTITY];
@@ -39,13 +42,21 @@ pub(in crate::lock) struct Keys {
 pub(in crate::lock) struct Attempt(u64);
 
 impl Attempt {
+    /// Later than all of this process, and than those of others as far as clocks tell.
     pub(in crate::lock) fn new() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
         let since_1970 = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        Self(u64::try_from(since_1970.as_nanos()).unwrap_or_default())
+        let now = u64::try_from(since_1970.as_nanos()).unwrap_or_default();
+        let last = LAST.fetch_max(now, Ordering::Relaxed);
+        Self(if now > last {
+            now
+        } else {
+            LAST.fetch_add(1, Ordering::Relaxed) + 1
+        })
     }
 
     /// Always as long, so that texts compare as the numbers do.
-    fn text(self) -> String {
+    pub(in crate::lock) fn text(self) -> String {
         format!("{:020}", self.0)
     }
 }
@@ -197,7 +208,8 @@ pub(in crate::lock) fn whole_ms(ttl: Duration) -> Duration {
     Duration::from_millis(ms(ttl).unsigned_abs())
 }
 
-fn ms(ttl: Duration) -> i64 {
+/// The same as a number.
+pub(in crate::lock) fn ms(ttl: Duration) -> i64 {
     i64::try_from(ttl.as_nanos().div_ceil(1_000_000))
         .unwrap_or(i64::MAX)
         .max(1)

@@ -1,23 +1,32 @@
 //! An acquisition: a place in the queue, the wait until it is the first, and the look at what was gained.
 
-use futures::future::{join, join3};
-use zookeeper_client::{Acls, CreateMode, CreateOptions, Error, EventType, Stat};
+use std::time::Duration;
+
+use futures::future::{OptionFuture, join};
+use zookeeper_client::{
+    Acls, CreateMode, CreateOptions, Error, EventType,
+    MultiReadResult::{self, Children, Data},
+    Stat,
+};
 
 use super::{
     ZookeeperLocks,
     claims::Granted,
     entry::Entry,
-    place::{Node, Place},
+    place::{Node, Place, is_of},
     queue::{Queue, Turn},
-    session::{Session, ends_session},
+    session::{Session, ends_session, is_broken_connection},
 };
 use crate::{
     clock::Moment,
-    lock::{Claim, Held, LockError, Request, Term},
+    lock::{Claim, Held, LockError, Request},
 };
 
 const EPHEMERAL: CreateOptions<'static> = CreateMode::EphemeralSequential.with_acls(Acls::anyone_all());
 const PERSISTENT: CreateOptions<'static> = super::PERSISTENT;
+
+/// How long to wait for a handover within this process before the server is asked to tell of the end.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// Why an attempt gave no lock.
 enum Stop {
@@ -27,11 +36,12 @@ enum Stop {
     Answer(LockError),
 }
 
-/// What a new znode sees, asked for in one go with its creation.
+/// What an acquisition knows of its znode.
 struct Seen {
-    sent: Moment,
-    children: Option<Vec<String>>,
+    stat: Stat,
     identity: Option<Vec<u8>>,
+    /// Those in the queue.
+    children: Vec<String>,
 }
 
 impl ZookeeperLocks {
@@ -75,7 +85,7 @@ impl ZookeeperLocks {
             Some(term) if self.claims.extend(&claim, term) => Ok(Some(Held {
                 claim,
                 term,
-                identity: identity?,
+                identity: self.parse_identity(&identity.map_err(|error| self.error(error))?)?,
             })),
             // Expired meanwhile: its znode is being removed.
             Some(_) => Ok(None),
@@ -89,184 +99,180 @@ impl ZookeeperLocks {
     async fn attempt(&self, session: &Session, request: &Request, give_up: Moment) -> Result<Held, Stop> {
         let lock = self.address().lock_path(&request.name);
         if request.wait.is_zero()
-            && let Some(first) = self.first(session, &request.name).await.map_err(Stop::Answer)?
+            && let Some((first, _)) = self
+                .first(session, &request.name)
+                .await
+                .map_err(|error| self.stop(error))?
         {
             let expires_in = self.expires_in(&request.name, first.entry.as_ref());
             return Err(Stop::Answer(LockError::Busy { expires_in }));
         }
-        let mut place = Place::new(Node::new(session.clone(), lock));
-        let mut seen = self
-            .create(&mut place, request)
+        let mut place = Place::new(Node::new(session.clone(), lock, self.process));
+        self.create(&mut place, request)
             .await
             .map_err(|error| self.stop(error))?;
-        if let Some(busy) = self
-            .wait_turn(&place, &mut seen, request, give_up)
-            .await
-            .map_err(|error| self.stop(error))?
-        {
-            // In the foreground: who tries again, or gives the lock to another, is not to meet this znode.
-            let _ = place.leave().await;
-            return Err(Stop::Answer(busy));
+        let waited = async {
+            let mut seen = self.look(&place).await?;
+            let children = std::mem::take(&mut seen.children);
+            if let Some(busy) = self.wait_turn(&place, children, request, give_up).await? {
+                return Ok(Err(busy));
+            }
+            // A write of this process a moment ago, such as the release that it waited for, says as much.
+            if !session.is_proven() {
+                seen = self.look(&place).await?;
+            }
+            Ok(Ok(seen))
+        };
+        match waited.await.map_err(|error| self.stop(error))? {
+            Ok(seen) => self.held(place, seen, request).await,
+            Err(busy) => {
+                // In the foreground: who tries again, or gives the lock to another, is not to meet this znode.
+                let _ = place.leave().await;
+                Err(Stop::Answer(busy))
+            }
         }
-        self.held(place, seen, request).await
     }
 
     /// Creates our znode, and the fence's if it is not there.
-    async fn create(&self, place: &mut Place, request: &Request) -> Result<Seen, Error> {
+    async fn create(&self, place: &mut Place, request: &Request) -> Result<(), Error> {
         let session = place.session.clone();
-        let data = Entry::new(&request.holder.hash(), &request.label, session.timeout).write();
-        let (path, lock, identity) = (
-            place.create_path(),
-            place.lock.clone(),
-            self.address().identity_path(),
-        );
-        let client = &session.client;
+        let (client, ttl) = (&session.client, session.timeout);
+        let data = Entry::new(&request.holder.hash(), &request.label, ttl).write();
+        let path = place.create_path();
         let create = async {
-            loop {
+            while place.name.is_none() {
                 let sent = Moment::now();
-                let (created, children, identity) = join3(
-                    client.create(&path, &data, &EPHEMERAL),
-                    client.list_children(&lock),
-                    client.get_data(&identity),
-                )
-                .await;
-                match created {
+                match client.create(&path, &data, &EPHEMERAL).await {
                     Ok((_, number)) => {
+                        session.prove(sent);
                         place.name = Some(place.numbered(number));
-                        let (children, identity) = (children.ok(), identity.ok().map(|(data, _)| data));
-                        return Ok(Seen {
-                            sent,
-                            children,
-                            identity,
-                        });
                     }
                     // Never used yet, or reaped as an empty container of Curator's.
-                    Err(Error::NoNode) => match client.mkdir(&lock, &PERSISTENT).await {
-                        Ok(()) | Err(Error::ConnectionLoss | Error::NoNode) => {}
-                        Err(error) => return Err(error),
-                    },
-                    Err(Error::ConnectionLoss) => {
-                        place.name = place.find().await?;
-                        if place.name.is_some() {
-                            return Ok(Seen {
-                                sent,
-                                children: None,
-                                identity: None,
-                            });
+                    Err(Error::NoNode) => match client.mkdir(&place.lock, &PERSISTENT).await {
+                        Err(error) if error != Error::NoNode && !is_broken_connection(&error) => {
+                            return Err(error);
                         }
-                    }
+                        _ => {}
+                    },
+                    Err(error) if is_broken_connection(&error) => place.name = place.find().await?,
                     Err(error) => return Err(error),
                 }
             }
+            Ok(())
         };
         session.call(create).await
+    }
+
+    /// Reads our znode, its queue and the identity in one request.
+    ///
+    /// The identity is read before the znode is the first, yet it is of the history that counted the znode: no
+    /// other one knows its session.
+    async fn look(&self, place: &Place) -> Result<Seen, Error> {
+        let (session, client) = (&place.session, &place.session.client);
+        let (path, identity) = (place.path().unwrap_or_default(), self.address().identity_path());
+        let read = || async {
+            let sent = Moment::now();
+            let mut reader = client.new_multi_reader();
+            reader.add_get_data(&path)?;
+            reader.add_get_data(&identity)?;
+            reader.add_get_children(&place.lock)?;
+            // A server that was cut off from its leader shows znodes of sessions that have ended.
+            let sync = (!session.is_proven()).then(|| client.sync(&path));
+            let (synced, answers) = join(OptionFuture::from(sync), reader.commit()).await;
+            if let Some(synced) = synced {
+                synced?;
+                session.prove(sent);
+            }
+            answers
+        };
+        match <[MultiReadResult; 3]>::try_from(session.read(read).await?) {
+            Ok([Data { stat, .. }, identity, Children { children }]) => Ok(Seen {
+                stat,
+                identity: match identity {
+                    Data { data, .. } => Some(data),
+                    _ => None,
+                },
+                children,
+            }),
+            Ok([MultiReadResult::Error { err }, ..] | [.., MultiReadResult::Error { err }]) => Err(err),
+            _ => Err(Error::UnexpectedError(
+                "other answers than were asked for".to_owned(),
+            )),
+        }
     }
 
     /// Waits until our znode is the first; gives the answer if the time runs out before.
     async fn wait_turn(
         &self,
         place: &Place,
-        seen: &mut Seen,
+        children: Vec<String>,
         request: &Request,
         give_up: Moment,
     ) -> Result<Option<LockError>, Error> {
-        let (client, name) = (&place.session.client, place.name.as_deref().unwrap_or_default());
+        let (session, name) = (&place.session, place.name.as_deref().unwrap_or_default());
+        let mut queue = Queue::new(children);
         loop {
-            let children = match seen.children.take() {
-                Some(children) => children,
-                None => place.session.read(|| client.list_children(&place.lock)).await?,
-            };
-            let queue = Queue::new(children);
             let (before, is_first) = match queue.turn_of(name) {
                 Turn::First => return Ok(None),
                 Turn::Missing => return Err(Error::NoNode),
                 Turn::After(before, is_first) => (format!("{}/{before}", place.lock), is_first),
             };
-            let (data, watch) = match place.session.read(|| client.get_and_watch_data(&before)).await {
-                Err(Error::NoNode) if is_first => return Ok(None),
-                Err(Error::NoNode) => continue,
-                watch => watch.map(|(data, _, watch)| (data, watch))?,
-            };
-            // What was seen at the creation is old by the time the wait is over.
-            seen.identity = None;
-            let event = tokio::select! {
-                event = watch.changed() => event,
-                () = tokio::time::sleep(give_up.remaining()) => {
-                    let entry = if is_first { Entry::read(&data) } else { None };
-                    let expires_in = self.expires_in(&request.name, entry.as_ref());
-                    return Ok(Some(LockError::Busy { expires_in }));
-                }
-            };
-            if event.session_state.is_terminated() {
-                return Err(Error::SessionExpired);
-            }
-            if is_first && event.event_type == EventType::NodeDeleted {
+            let mut handover = self.handovers.expect(&before);
+            if is_of(self.process, &before)
+                && tokio::time::timeout(PATIENCE.min(give_up.remaining()), handover.handed_over())
+                    .await
+                    .is_ok()
+            {
                 return Ok(None);
             }
+            match session.read(|| session.client.get_and_watch_data(&before)).await {
+                Err(Error::NoNode) if is_first => return Ok(None),
+                Err(Error::NoNode) => {}
+                answer => {
+                    let (data, _, watch) = answer?;
+                    let event = tokio::select! {
+                        () = handover.handed_over() => return Ok(None),
+                        event = watch.changed() => event,
+                        () = tokio::time::sleep(give_up.remaining()) => {
+                            let entry = if is_first { Entry::read(&data) } else { None };
+                            let expires_in = self.expires_in(&request.name, entry.as_ref());
+                            return Ok(Some(LockError::Busy { expires_in }));
+                        }
+                    };
+                    if event.session_state.is_terminated() {
+                        return Err(Error::SessionExpired);
+                    }
+                    if is_first && event.event_type == EventType::NodeDeleted {
+                        return Ok(None);
+                    }
+                }
+            }
+            queue = Queue::new(session.read(|| session.client.list_children(&place.lock)).await?);
         }
-    }
-
-    /// When it was asked, our znode's stat, and the identity if there is one.
-    async fn look(
-        &self,
-        session: &Session,
-        path: &str,
-        seen: Seen,
-    ) -> Result<(Moment, Option<Stat>, Option<Vec<u8>>), Error> {
-        let client = &session.client;
-        if seen.identity.is_some() {
-            // There was no wait: the leader knew the session when it created the znode.
-            let stat = session.read(|| client.check_stat(path)).await?;
-            return Ok((seen.sent, stat, seen.identity));
-        }
-        let identity_path = self.address().identity_path();
-        let look = || async {
-            let sent = Moment::now();
-            // A server that was cut off from its leader shows znodes of sessions that have ended.
-            let (synced, stat, identity) = join3(
-                client.sync(path),
-                client.check_stat(path),
-                client.get_data(&identity_path),
-            )
-            .await;
-            synced?;
-            let identity = match identity {
-                Err(Error::NoNode) => None,
-                identity => Some(identity?.0),
-            };
-            Ok((sent, stat?, identity))
-        };
-        session.read(look).await
     }
 
     /// The lock of our znode, which is the first.
     async fn held(&self, place: Place, seen: Seen, request: &Request) -> Result<Held, Stop> {
         let session = place.session.clone();
-        let path = place.path().unwrap_or_default();
-        let (sent, stat, identity) = self
-            .look(&session, &path, seen)
-            .await
-            .map_err(|error| self.stop(error))?;
-        let Some(stat) = stat else {
-            return Err(Stop::Again(Error::NoNode));
-        };
-        let sequence = self.sequence(&stat).map_err(Stop::Answer)?;
-        let identity = match identity {
-            Some(data) => self.parse_identity(&data),
-            None => self.read_identity(&session).await,
+        let identity = match seen.identity {
+            Some(identity) => identity,
+            None => self
+                .read_identity(&session)
+                .await
+                .map_err(|error| self.stop(error))?,
         };
         let held = Held {
-            identity: identity.map_err(Stop::Answer)?,
-            term: Term::new(sent, session.timeout),
+            identity: self.parse_identity(&identity).map_err(Stop::Answer)?,
+            term: session.term(),
             claim: Claim {
                 name: request.name.clone(),
-                sequence,
+                sequence: self.sequence(&seen.stat).map_err(Stop::Answer)?,
                 holder: request.holder.clone(),
             },
         };
         let granted = Granted {
             node: place.keep(),
-            sequence,
+            sequence: held.claim.sequence,
             term: held.term,
         };
         self.claims.insert(&request.name, request.holder.hash(), granted);

@@ -21,24 +21,26 @@ mod acquire;
 mod address;
 mod claims;
 mod entry;
+mod handover;
+mod lookup;
 mod place;
 mod queue;
 mod session;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use futures::future::join;
 use uuid::Uuid;
-use zookeeper_client::{Acls, Client, CreateMode, CreateOptions, Error, Stat};
+use zookeeper_client::{Acls, CreateMode, CreateOptions, Error};
 
 use self::{
     address::Address,
     claims::Claims,
     entry::Entry,
-    place::{Node, Place},
-    queue::Queue,
-    session::{LIMIT, Session, Sessions, ends_session},
+    handover::Handovers,
+    place::{Node, Place, is_of},
+    session::{Session, Sessions, ends_session},
 };
 use super::{Claim, Held, HolderState, Identity, Kind, LockError, LockService, LockState, Request, Term};
 use crate::{clock::Moment, name::FenceName, token::Sequence};
@@ -50,17 +52,9 @@ const PERSISTENT: CreateOptions<'static> = CreateMode::Persistent.with_acls(Acls
 pub struct ZookeeperLocks {
     sessions: Arc<Sessions>,
     claims: Claims,
-}
-
-/// The first in a fence's queue.
-struct First {
-    path: String,
-    sequence: Sequence,
-    version: i32,
-    /// What fencegate wrote; `None` if somebody else made the znode.
-    entry: Option<Entry>,
-    /// How many wait behind it.
-    waiting: u64,
+    handovers: Handovers,
+    /// Tells znodes that were made here from those of other processes.
+    process: Uuid,
 }
 
 impl ZookeeperLocks {
@@ -72,6 +66,8 @@ impl ZookeeperLocks {
         Ok(Self {
             sessions: Arc::new(Sessions::new(Address::parse(url)?)),
             claims: Claims::default(),
+            handovers: Handovers::default(),
+            process: Uuid::new_v4(),
         })
     }
 
@@ -83,54 +79,11 @@ impl ZookeeperLocks {
         self.sessions.error(error)
     }
 
-    fn sequence(&self, stat: &Stat) -> Result<Sequence, LockError> {
-        Sequence::new(stat.czxid).ok_or_else(|| {
-            self.sessions
-                .unexpected(format!("a znode with the czxid {}", stat.czxid))
-        })
-    }
-
-    /// The first in a fence's queue, as the leader knows it.
-    async fn first(&self, session: &Session, name: &FenceName) -> Result<Option<First>, LockError> {
-        let lock = self.address().lock_path(name);
-        loop {
-            let client = &session.client;
-            let look = || async {
-                let (synced, children) = join(client.sync(&lock), client.list_children(&lock)).await;
-                synced.and(children)
-            };
-            let queue = match session.read(look).await {
-                Err(Error::NoNode) => return Ok(None),
-                children => Queue::new(children.map_err(|error| self.error(error))?),
-            };
-            let Some(first) = queue.first() else {
-                return Ok(None);
-            };
-            let path = format!("{lock}/{first}");
-            match session.read(|| client.get_data(&path)).await {
-                // It ended meanwhile, so there is another one, or none.
-                Err(Error::NoNode) => {}
-                Err(error) => return Err(self.error(error)),
-                Ok((data, stat)) => {
-                    return Ok(Some(First {
-                        sequence: self.sequence(&stat)?,
-                        version: stat.version,
-                        entry: Entry::read(&data),
-                        waiting: queue.len() as u64 - 1,
-                        path,
-                    }));
-                }
-            }
+    fn unexpected(&self, detail: &str) -> LockError {
+        LockError::Unexpected {
+            service: self.address().service(),
+            detail: detail.to_owned(),
         }
-    }
-
-    /// The first in a fence's queue, if it is this acquisition.
-    async fn find(&self, session: &Session, claim: &Claim) -> Result<Option<First>, LockError> {
-        let first = self.first(session, &claim.name).await?;
-        Ok(first.filter(|first| {
-            let holder = first.entry.as_ref().and_then(Entry::holder);
-            first.sequence == claim.sequence && holder == Some(claim.holder.hash())
-        }))
     }
 
     /// Looks whether an acquisition of this process still has its znode, and how long it lasts from now on.
@@ -146,6 +99,7 @@ impl ZookeeperLocks {
         };
         match session.call(look).await {
             Ok(stat) if stat.is_some_and(|stat| stat.czxid == claim.sequence.get()) => {
+                session.prove(sent);
                 Ok(Some(Term::new(sent, session.timeout)))
             }
             Ok(_) => Ok(None),
@@ -154,45 +108,12 @@ impl ZookeeperLocks {
         }
     }
 
-    async fn read_identity(&self, session: &Session) -> Result<Identity, LockError> {
-        let path = self.address().identity_path();
-        loop {
-            match session.read(|| session.client.get_data(&path)).await {
-                Err(Error::NoNode) => self.make_identity(&session.client).await?,
-                Err(error) => return Err(self.error(error)),
-                Ok((data, _)) => return self.parse_identity(&data),
-            }
-        }
-    }
-
-    async fn make_identity(&self, client: &Client) -> Result<(), LockError> {
-        let make = async {
-            if let Some(folder) = self.address().folder() {
-                client.mkdir(folder, &PERSISTENT).await?;
-            }
-            let instance = Uuid::new_v4().to_string();
-            client
-                .create(&self.address().identity_path(), instance.as_bytes(), &PERSISTENT)
-                .await
-        };
-        match tokio::time::timeout(LIMIT, make)
-            .await
-            .unwrap_or(Err(Error::Timeout))
-        {
-            // Somebody else was first. If the connection broke, a look will tell.
-            Ok(_) | Err(Error::NodeExists | Error::ConnectionLoss) => Ok(()),
-            Err(error) => Err(self.error(error)),
-        }
-    }
-
-    fn parse_identity(&self, data: &[u8]) -> Result<Identity, LockError> {
-        let instance = std::str::from_utf8(data).ok().and_then(|text| text.parse().ok());
-        let path = self.address().identity_path();
-        Ok(Identity {
-            kind: Kind::Zookeeper,
-            cluster: String::new(),
-            instance: instance.ok_or_else(|| self.sessions.unexpected(format!("{path} is no UUID")))?,
-        })
+    /// How long a lock lasts that is not renewed: what is left of one that this process granted, at most the TTL
+    /// of others', unknown for those that other programs took.
+    fn expires_in(&self, name: &FenceName, entry: Option<&Entry>) -> Option<Duration> {
+        let entry = entry?;
+        let granted = entry.holder().and_then(|holder| self.claims.get(name, holder));
+        Some(granted.map_or(entry.ttl(), |granted| granted.term.deadline.remaining()))
     }
 }
 
@@ -203,7 +124,8 @@ impl LockService for ZookeeperLocks {
     }
 
     async fn identity(&self) -> Result<Identity, LockError> {
-        self.read_identity(&self.sessions.any().await?).await
+        let ask = |session: Session| async move { self.read_identity(&session).await };
+        self.parse_identity(&self.ask(ask).await?)
     }
 
     async fn acquire(&self, request: &Request) -> Result<Held, LockError> {
@@ -212,13 +134,12 @@ impl LockService for ZookeeperLocks {
 
     async fn renew(&self, claim: &Claim) -> Result<Term, LockError> {
         let Some(granted) = self.claims.of(claim) else {
-            if self.find(&self.sessions.any().await?, claim).await?.is_some()
-                && self.claims.of(claim).is_none()
-            {
-                let detail = "this lease was granted by another process, which alone can renew it".to_owned();
-                return Err(self.sessions.unexpected(detail));
-            }
-            return Err(LockError::Lost);
+            return match self.find(claim).await? {
+                Some(found) if !is_of(self.process, &found.path) => Err(self
+                    .unexpected("this lease was granted by another process, and only that one can renew it")),
+                // What this process granted, and does not know any more, has expired.
+                _ => Err(LockError::Lost),
+            };
         };
         match self.verify(claim, &granted.node).await? {
             Some(term) if self.claims.extend(claim, term) => Ok(term),
@@ -231,37 +152,40 @@ impl LockService for ZookeeperLocks {
     }
 
     async fn release(&self, claim: &Claim) -> Result<(), LockError> {
-        if let Some(granted) = self.claims.take(claim) {
-            return match Place::new(granted.node).leave().await {
-                Err(error) if ends_session(&error) => Ok(()),
-                left => left.map_err(|error| self.error(error)),
-            };
-        }
-        let session = self.sessions.any().await?;
-        let Some(first) = self.find(&session, claim).await? else {
-            return Ok(());
+        let left = match self.claims.take(claim) {
+            Some(granted) => {
+                let _released = granted.node.path().map(|path| self.handovers.release(path));
+                Place::new(granted.node).leave().await
+            }
+            None => match self.find(claim).await? {
+                Some(found) => {
+                    let session = self.sessions.any().await?;
+                    session
+                        .call(session.client.delete(&found.path, Some(found.stat.version)))
+                        .await
+                }
+                None => Ok(()),
+            },
         };
-        match session
-            .call(session.client.delete(&first.path, Some(first.version)))
-            .await
-        {
-            Ok(()) | Err(Error::NoNode) => Ok(()),
-            Err(error) => Err(self.error(error)),
+        match left {
+            Err(error) if error != Error::NoNode && !ends_session(&error) => Err(self.error(error)),
+            _ => Ok(()),
         }
     }
 
     async fn inspect(&self, name: &FenceName) -> Result<LockState, LockError> {
-        let Some(first) = self.first(&self.sessions.any().await?, name).await? else {
+        let ask = |session: Session| async move { self.first(&session, name).await };
+        let Some((first, waiting)) = self.ask(ask).await? else {
             return Ok(LockState {
                 holder: None,
                 waiting: Some(0),
             });
         };
         Ok(LockState {
-            waiting: Some(first.waiting),
+            waiting: Some(waiting as u64),
             holder: Some(HolderState {
-                sequence: first.sequence,
-                holder: first.entry.as_ref().and_then(Entry::holder),
+                sequence: self.sequence(&first.stat)?,
+                holder: first.holder(),
                 expires_in: self.expires_in(name, first.entry.as_ref()).unwrap_or_default(),
                 label: first.entry.map(|entry| entry.label).unwrap_or_default(),
             }),
@@ -269,20 +193,15 @@ impl LockService for ZookeeperLocks {
     }
 
     async fn confirm(&self, name: &FenceName, sequence: Sequence) -> Result<Option<Identity>, LockError> {
-        let session = self.sessions.any().await?;
-        let identity = self.read_identity(&session).await?;
-        let first = self.first(&session, name).await?;
-        let foreign = first.is_some_and(|first| first.sequence == sequence && first.entry.is_none());
-        Ok(foreign.then_some(identity))
-    }
-}
-
-impl ZookeeperLocks {
-    /// How long a lock lasts that is not renewed: what is left of one that this process granted, at most the TTL
-    /// of others', unknown for those that other programs took.
-    fn expires_in(&self, name: &FenceName, entry: Option<&Entry>) -> Option<std::time::Duration> {
-        let entry = entry?;
-        let granted = entry.holder().and_then(|holder| self.claims.get(name, holder));
-        Some(granted.map_or(entry.ttl(), |granted| granted.term.deadline.remaining()))
+        let ask = |session: Session| async move {
+            let identity = self.read_identity(&session).await?;
+            Ok((identity, self.first(&session, name).await?))
+        };
+        match self.ask(ask).await? {
+            (identity, Some((first, _))) if first.stat.czxid == sequence.get() && first.entry.is_none() => {
+                self.parse_identity(&identity).map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 }

@@ -7,6 +7,8 @@ use uuid::Uuid;
 use zookeeper_client::Error;
 
 use super::session::Session;
+use crate::clock::Moment;
+use crate::lock::give_back;
 
 /// The pause after a removal that failed.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -23,12 +25,22 @@ pub(super) struct Node {
     pub(super) name: Option<String>,
 }
 
+/// Whether a znode was made by this process: the first half of the UUID is the same for all of those.
+pub(super) fn is_of(process: Uuid, path: &str) -> bool {
+    let uuid = path
+        .rsplit("/_c_")
+        .next()
+        .and_then(|name| name.get(..36)?.parse::<Uuid>().ok());
+    uuid.is_some_and(|uuid| uuid.as_u64_pair().0 == process.as_u64_pair().0)
+}
+
 impl Node {
-    pub(super) fn new(session: Session, lock: String) -> Self {
+    pub(super) fn new(session: Session, lock: String, process: Uuid) -> Self {
+        let uuid = Uuid::from_u64_pair(process.as_u64_pair().0, Uuid::new_v4().as_u64_pair().1);
         Self {
             session,
             lock,
-            prefix: format!("_c_{}-lock-", Uuid::new_v4()),
+            prefix: format!("_c_{uuid}-lock-"),
             name: None,
         }
     }
@@ -73,8 +85,12 @@ impl Node {
                 None => return Ok(()),
             },
         };
+        let sent = Moment::now();
         match self.session.call(self.session.client.delete(&path, None)).await {
-            Err(Error::NoNode) => Ok(()),
+            Ok(()) | Err(Error::NoNode) => {
+                self.session.prove(sent);
+                Ok(())
+            }
             result => result,
         }
     }
@@ -130,8 +146,8 @@ impl std::ops::DerefMut for Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let (Some(node), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
-            runtime.spawn(node.remove_surely());
+        if let Some(node) = self.0.take() {
+            give_back(node.remove_surely());
         }
     }
 }

@@ -31,13 +31,9 @@ impl Queue {
         Self(queue)
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// The holder.
-    pub(super) fn first(&self) -> Option<&str> {
-        self.0.first().map(|(_, name)| name.as_str())
+    /// Their names.
+    pub(super) fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.0.iter().map(|(_, name)| name.as_str())
     }
 
     pub(super) fn turn_of(&self, name: &str) -> Turn<'_> {
@@ -125,13 +121,13 @@ mod tests {
             "leases".to_owned(),
         ];
         let queue = Queue::new(names.to_vec());
-        assert_eq!(queue.len(), 3);
-        assert_eq!(queue.first(), Some(names[1].as_str()));
+        assert_eq!(queue.names().len(), 3);
+        assert_eq!(queue.names().next(), Some(names[1].as_str()));
         assert_eq!(queue.turn_of(&names[1]), Turn::First);
         assert_eq!(queue.turn_of(&names[0]), Turn::After(&names[1], true));
         assert_eq!(queue.turn_of(&names[2]), Turn::After(&names[0], false));
         assert_eq!(queue.turn_of(&names[3]), Turn::Missing);
-        assert_eq!(Queue::new(vec![]).first(), None);
+        assert_eq!(Queue::new(vec![]).names().next(), None);
     }
 
     #[test]
@@ -142,7 +138,7 @@ mod tests {
             let mut children = names.clone();
             children.rotate_left(turned);
             let queue = Queue::new(children);
-            assert_eq!(queue.first(), Some(names[0].as_str()));
+            assert_eq!(queue.names().next(), Some(names[0].as_str()));
             assert_eq!(queue.turn_of(&names[2]), Turn::After(&names[1], false));
         }
     }

@@ -7,7 +7,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -16,7 +16,10 @@ use std::{
 use zookeeper_client::{Client, Error};
 
 use super::address::Address;
-use crate::lock::LockError;
+use crate::{
+    clock::Moment,
+    lock::{LockError, Term},
+};
 
 /// How long a call may take, with what it takes to connect.
 pub(super) const LIMIT: Duration = Duration::from_secs(5);
@@ -36,7 +39,14 @@ pub(super) struct Session {
     pub(super) client: Client,
     /// The timeout that the server granted.
     pub(super) timeout: Duration,
-    broken: Arc<AtomicBool>,
+    state: Arc<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    broken: AtomicBool,
+    /// When the last request was sent whose answer proves that the leader knew the session.
+    proven: Mutex<Moment>,
 }
 
 impl Session {
@@ -47,7 +57,7 @@ impl Session {
             .unwrap_or(Err(Error::Timeout));
         if matches!(result, Err(Error::UnexpectedError(_))) {
             // The client does not understand the server, or its task is gone.
-            self.broken.store(true, Ordering::Relaxed);
+            self.state.broken.store(true, Ordering::Relaxed);
         }
         result
     }
@@ -60,7 +70,7 @@ impl Session {
         let patiently = async {
             loop {
                 match read().await {
-                    Err(Error::ConnectionLoss) => {}
+                    Err(error) if is_broken_connection(&error) => {}
                     result => return result,
                 }
             }
@@ -68,10 +78,41 @@ impl Session {
         self.call(patiently).await
     }
 
+    /// Notes that the leader, not only the server that one is connected to, answered what was sent then: a write,
+    /// or a `sync`. The session lives for its timeout from then on.
+    pub(super) fn prove(&self, sent: Moment) {
+        let mut proven = self.proven();
+        *proven = sent.max(*proven);
+    }
+
+    /// Whether that was a moment ago, short against the timeout.
+    pub(super) fn is_proven(&self) -> bool {
+        self.proven().elapsed() < self.timeout / 50
+    }
+
+    /// How long it lives, as far as is proven.
+    pub(super) fn term(&self) -> Term {
+        Term::new(*self.proven(), self.timeout)
+    }
+
+    fn proven(&self) -> MutexGuard<'_, Moment> {
+        self.state
+            .proven
+            .lock()
+            .expect("nothing panics while it holds a moment")
+    }
+
     /// Whether it has ended, and everything that it held with it.
     pub(super) fn is_over(&self) -> bool {
-        self.broken.load(Ordering::Relaxed) || self.client.state().is_terminated()
+        self.state.broken.load(Ordering::Relaxed) || self.client.state().is_terminated()
     }
+}
+
+/// Whether the connection broke, so that nobody knows whether the server did what it was asked. The client makes
+/// another one, for the same session.
+pub(super) fn is_broken_connection(error: &Error) -> bool {
+    // What the operating system says comes as `Custom`.
+    matches!(error, Error::ConnectionLoss | Error::Custom(_))
 }
 
 /// Whether an error says that the session has ended.
@@ -134,6 +175,7 @@ impl Sessions {
     }
 
     async fn connect(&self, timeout: Duration) -> Result<Session, Error> {
+        let sent = Moment::now();
         let client = Client::connector()
             .with_session_timeout(timeout)
             .with_connection_timeout(SILENCE.min(timeout * 2 / 5))
@@ -143,7 +185,10 @@ impl Sessions {
         Ok(Session {
             timeout: client.session_timeout(),
             client,
-            broken: Arc::default(),
+            state: Arc::new(State {
+                broken: AtomicBool::new(false),
+                proven: Mutex::new(sent),
+            }),
         })
     }
 
@@ -159,33 +204,18 @@ impl Sessions {
             Error::Timeout => format!("no answer within {} s", LIMIT.as_secs()),
             error => error.to_string(),
         };
-        let transient = matches!(
+        let is_transient = matches!(
             error,
-            Error::NoHosts
-                | Error::Timeout
-                | Error::ConnectionLoss
-                | Error::SessionExpired
-                | Error::SessionMoved
-                | Error::ClientClosed
-                | Error::Throttled
-                | Error::NotReadOnly
-                | Error::Custom(_)
+            Error::NoHosts | Error::Timeout | Error::SessionMoved | Error::Throttled | Error::NotReadOnly
         );
-        if transient {
+        if is_transient || is_broken_connection(&error) || ends_session(&error) {
             LockError::Unavailable { service, detail }
         } else {
             LockError::Unexpected { service, detail }
         }
     }
 
-    pub(super) fn unexpected(&self, detail: String) -> LockError {
-        LockError::Unexpected {
-            service: self.address.service(),
-            detail,
-        }
-    }
-
-    fn slots(&self) -> std::sync::MutexGuard<'_, HashMap<Duration, Slot>> {
+    fn slots(&self) -> MutexGuard<'_, HashMap<Duration, Slot>> {
         self.slots
             .lock()
             .expect("nothing panics while it holds the slots")

@@ -39,7 +39,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A connection that was idle for longer is asked first whether it lives, so that a write is not sent into the void
 /// and its outcome unknown.
-const FRESH: Duration = Duration::from_secs(1);
+const FRESH: Duration = Duration::from_millis(100);
 
 /// A write that waits for its answer.
 pub(super) struct Item {

@@ -1,0 +1,80 @@
+//! Waiting for a lock on a majority: in the line of this process, and then by asking again and again.
+
+use std::time::Duration;
+
+use super::{Redlock, rounds::Outcome};
+use crate::{
+    clock::Moment,
+    lock::{Held, LockError, Request, redis::line::Line, wait::Backoff},
+};
+
+/// How often an attempt that was lost to a fault is made again, however short the caller would wait.
+const TRIES: u32 = 3;
+
+/// What other processes get to take their turn.
+const TURN: Duration = Duration::from_millis(10);
+
+impl Redlock {
+    /// Takes the lock, or waits in line for it.
+    ///
+    /// # Cancel safety
+    /// Yes: the place in the line, or the lock, is given back.
+    pub(super) async fn contend(&self, request: &Request) -> Result<Held, LockError> {
+        let give_up = Moment::now() + request.wait;
+        let holder = request.holder.hash();
+        let line = self.lines.at(&request.name);
+        let mut busy = LockError::Busy { expires_in: None };
+        let mut held = None;
+        if request.wait.is_zero() || !line.is_taken_for(&holder) {
+            match self.settle(request).await? {
+                Ok(first) => held = Some(first),
+                Err(error) => busy = error,
+            }
+        }
+        match held {
+            Some(held) => Ok(held),
+            None if give_up.has_passed() => Err(busy),
+            None => match tokio::time::timeout(give_up.remaining(), line.first.lock()).await {
+                Ok(_first) => self.first_in_line(request, &line, give_up).await,
+                Err(_) => Err(busy),
+            },
+        }
+    }
+
+    /// Attempts until the lock is held, or others hold it.
+    async fn settle(&self, request: &Request) -> Result<Result<Held, LockError>, LockError> {
+        let mut backoff = Backoff::new(Duration::from_secs(3600));
+        for tries in 1.. {
+            match self.attempt(request).await? {
+                Outcome::Held(held) => return Ok(Ok(held)),
+                Outcome::Busy { expires_in } => return Ok(Err(LockError::Busy { expires_in })),
+                Outcome::Unsettled(error) if tries == TRIES => return Err(error),
+                Outcome::Unsettled(_) => backoff.pause(LockError::Busy { expires_in: None }).await?,
+            }
+        }
+        unreachable!("the last try returns")
+    }
+
+    /// Attempts again and again, as the first of those who wait in this process.
+    async fn first_in_line(
+        &self,
+        request: &Request,
+        line: &Line,
+        give_up: Moment,
+    ) -> Result<Held, LockError> {
+        let mut backoff = Backoff::new(give_up.remaining());
+        loop {
+            let busy = match self.settle(request).await? {
+                Ok(held) => return Ok(held),
+                Err(busy) => busy,
+            };
+            tokio::select! {
+                paused = backoff.pause(busy) => paused?,
+                // Others only ask now and then, and nobody knows whether there are any.
+                () = line.called.notified() => if line.should_let_others() {
+                    tokio::time::sleep(TURN).await;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,411 @@
+//! Group commit: many writes in one statement, and each with its own answer.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use fencegate::{
+    FenceName, Mark, RecordKey, Sequence, StoreError, Token,
+    guard::postgres::enter,
+    rule::Reason,
+    store::{Change, Condition, Value, Version, Write, Written},
+};
+use futures::future::join_all;
+use proptest::prelude::*;
+
+use crate::world::{World, name};
+
+fn put(fence: &str, token: &Token, key: &str, text: &str) -> Write {
+    Write {
+        fence: name(fence),
+        token: token.mark(),
+        key: key.parse().unwrap(),
+        change: Change::Put(Value {
+            bytes: text.into(),
+            content_type: "text/plain".into(),
+        }),
+        condition: Condition::Always,
+    }
+}
+
+async fn all(world: &World, writes: &[Write]) -> Vec<Result<Written, StoreError>> {
+    join_all(writes.iter().map(|write| world.locks.store().write(write))).await
+}
+
+/// Keeps the lanes busy until dropped, so that what is written meanwhile goes in one batch.
+async fn hold(world: &World) -> sqlx::Transaction<'static, sqlx::Postgres> {
+    let mut transaction = world.pool().begin().await.unwrap();
+    sqlx::query("lock table fencegate.record in access exclusive mode")
+        .execute(&mut *transaction)
+        .await
+        .unwrap();
+    transaction
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hot_record_gets_every_write() {
+    let world = World::postgres().await;
+    let token = world.grant("f").await;
+    let clients = (0..100).map(|i| {
+        let (world, token) = (&world, &token);
+        async move {
+            let mut versions = Vec::new();
+            for n in 0..20 {
+                versions.push(
+                    world
+                        .put("f", token, "hot", &format!("{i}/{n}"))
+                        .await
+                        .unwrap()
+                        .version
+                        .unwrap(),
+                );
+            }
+            assert!(versions.is_sorted());
+            (versions, format!("{i}/19"))
+        }
+    });
+    let done = join_all(clients).await;
+    let versions: HashSet<Version> = done.iter().flat_map(|(versions, _)| versions).copied().collect();
+    assert_eq!(versions.len(), 2000, "two writes share a version");
+    let record = world
+        .locks
+        .store()
+        .read(&name("f"), &"hot".parse().unwrap())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(Some(&record.version), versions.iter().max());
+    let text = String::from_utf8(record.value.bytes).unwrap();
+    let (last, _) = done
+        .iter()
+        .find(|(versions, _)| versions.contains(&record.version))
+        .unwrap();
+    assert!(
+        done.iter()
+            .any(|(versions, end)| *end == text && versions == last),
+        "{text} has another's version"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_refusal_neither_fails_nor_passes_the_others() {
+    let world = World::postgres().await;
+    let (stale, token, other) = (
+        world.grant("f").await,
+        world.grant("f").await,
+        world.grant("g").await,
+    );
+    let made_up = Token {
+        sequence: Sequence::new(i64::MAX).unwrap(),
+        ..token.clone()
+    };
+    let held = hold(&world).await;
+    let writes = [
+        put("f", &stale, "a", "stale"),
+        put("f", &token, "a", "good"),
+        put("f", &stale, "a", "stale again"),
+        put("f", &made_up, "b", "made up"),
+        put("g", &token, "a", "another fence's"),
+        put("g", &other, "a", "good"),
+        Write {
+            condition: Condition::Present,
+            ..put("f", &token, "c", "absent")
+        },
+        Write {
+            change: Change::Delete,
+            ..put("f", &token, "d", "")
+        },
+        put("nobody", &token, "a", "never sealed"),
+    ];
+    let answers = tokio::join!(all(&world, &writes), async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        held.rollback().await.unwrap();
+    })
+    .0;
+    let told: Vec<_> = answers
+        .iter()
+        .map(|answer| match answer {
+            Ok(_) => "written",
+            Err(StoreError::Refused(refusal)) => refusal.reason.as_str(),
+            Err(StoreError::Condition { current: None }) => "condition",
+            Err(error) => panic!("{error}"),
+        })
+        .collect();
+    let swapped = if token.sequence < other.sequence {
+        "stale"
+    } else {
+        "unsealed"
+    };
+    let same = token.sequence == other.sequence;
+    let swapped = if same { "holder-mismatch" } else { swapped };
+    assert_eq!(
+        told,
+        [
+            "stale",
+            "written",
+            "stale",
+            "unsealed",
+            swapped,
+            "written",
+            "condition",
+            "written",
+            "unsealed"
+        ]
+    );
+    assert_eq!(world.text("f", "a").await.as_deref(), Some("good"));
+    assert_eq!(world.text("f", "b").await, None);
+    assert_eq!(world.text("g", "a").await.as_deref(), Some("good"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_postgres_refuses_fails_alone() {
+    let world = World::postgres().await;
+    let token = world.grant("f").await;
+    sqlx::query("alter table fencegate.record add check (value <> 'poison'::bytea)")
+        .execute(&world.pool())
+        .await
+        .unwrap();
+    let held = hold(&world).await;
+    let writes: Vec<_> = (0..100)
+        .map(|i| {
+            let text = if i % 33 == 7 {
+                "poison".into()
+            } else {
+                i.to_string()
+            };
+            // The last record is written by several, of which one is poison.
+            put("f", &token, &format!("k{:02}", i.min(95)), &text)
+        })
+        .collect();
+    let answers = tokio::join!(all(&world, &writes), async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        held.rollback().await.unwrap();
+    })
+    .0;
+    for (i, answer) in answers.iter().enumerate() {
+        assert_eq!(answer.is_err(), i % 33 == 7, "{i}: {answer:?}");
+    }
+    assert_eq!(world.text("f", "k95").await.as_deref(), Some("99"));
+}
+
+/// A sealer waits for a long transaction of an older holder, and the fence's writers wait behind it. Strangers do
+/// not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fence_that_is_being_sealed_stalls_nobody_else() {
+    let world = Arc::new(World::postgres().await);
+    let (token, strangers) = (world.grant("f").await, world.grant("g").await);
+    let pool = world.pool();
+    let mut transaction = pool.begin().await.unwrap();
+    enter(&mut transaction, &name("f"), &token.mark()).await.unwrap();
+    let newer = Token {
+        sequence: Sequence::new(token.sequence.get() + 1).unwrap(),
+        ..token.clone()
+    };
+    let seal = tokio::spawn({
+        let (world, newer) = (world.clone(), newer.clone());
+        async move { world.locks.store().seal(&name("f"), &newer.mark()).await.unwrap() }
+    });
+    let waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted";
+    crate::support::eventually(Duration::from_secs(10), async || {
+        sqlx::query_scalar::<_, i64>(waiting)
+            .fetch_one(&pool)
+            .await
+            .unwrap()
+            > 0
+    })
+    .await;
+    // More of them than fit into a batch.
+    let stuck: Vec<_> = (0..1500)
+        .map(|i| {
+            let (world, token) = (world.clone(), token.clone());
+            tokio::spawn(async move { world.put("f", &token, &format!("k{i}"), "x").await })
+        })
+        .collect();
+    let started = Instant::now();
+    let mut passed = 0;
+    while !seal.is_finished() {
+        world
+            .put("g", &strangers, &format!("k{}", passed % 50), "x")
+            .await
+            .unwrap();
+        passed += 1;
+    }
+    assert!(passed >= 4, "{passed} in {:?}", started.elapsed());
+    seal.await.unwrap();
+    for stuck in stuck {
+        match stuck.await.unwrap() {
+            Err(StoreError::Refused(refusal)) => assert_eq!(refusal.reason, Reason::Stale),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_queue_is_bounded() {
+    let world = World::postgres().await;
+    let token = world.grant("f").await;
+    let held = hold(&world).await;
+    let writes: Vec<_> = (0..12_000)
+        .map(|i| put("f", &token, &i.to_string(), "x"))
+        .collect();
+    let writing = all(&world, &writes);
+    let answers = tokio::join!(writing, async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        held.rollback().await.unwrap();
+    })
+    .0;
+    let (written, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+    assert!(
+        written.len() >= 8192 && !refused.is_empty(),
+        "{} written",
+        written.len()
+    );
+    assert!(
+        refused
+            .into_iter()
+            .all(|answer| answer.unwrap_err().is_retryable())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn conditional_increments_are_never_lost() {
+    let world = Arc::new(World::postgres().await);
+    let token = world.grant("f").await;
+    world.put("f", &token, "n", "0").await.unwrap();
+    // Two stores of one database, as two gateways have.
+    let other = fencegate::connect(&world.postgres.as_ref().unwrap().url(), None)
+        .await
+        .unwrap();
+    let tasks: Vec<_> = (0..8)
+        .map(|i| {
+            let store = if i % 2 == 0 {
+                world.locks.store()
+            } else {
+                other.store()
+            }
+            .clone();
+            let token = token.clone();
+            tokio::spawn(async move {
+                let (fence, key) = (name("f"), "n".parse::<RecordKey>().unwrap());
+                let mut done = 0;
+                while done < 10 {
+                    let record = store.read(&fence, &key).await.unwrap().unwrap();
+                    let n: i64 = String::from_utf8(record.value.bytes).unwrap().parse().unwrap();
+                    let write = Write {
+                        condition: Condition::Version(record.version),
+                        ..put("f", &token, "n", &(n + 1).to_string())
+                    };
+                    match store.write(&write).await {
+                        Ok(_) => done += 1,
+                        Err(StoreError::Condition { .. }) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!(world.text("f", "n").await.as_deref(), Some("80"));
+}
+
+/// A write of the random schedule: its record, what it does, and its condition.
+type Step = (u8, Option<u8>, u8);
+
+/// What the writes do when each waits for the one before it.
+#[derive(Default)]
+struct Model(BTreeMap<u8, u8>);
+
+impl Model {
+    /// Whether it is written, and whether there was a record.
+    fn apply(&mut self, &(key, value, condition): &Step) -> (bool, bool) {
+        let existed = self.0.contains_key(&key);
+        let holds = match condition {
+            1 => !existed,
+            2 => existed,
+            _ => true,
+        };
+        if holds {
+            match value {
+                Some(value) => self.0.insert(key, value),
+                None => self.0.remove(&key),
+            };
+        }
+        (holds, existed)
+    }
+}
+
+fn write_of((key, value, condition): &Step, fence: &FenceName, token: &Mark) -> Write {
+    let change = match value {
+        Some(value) => Change::Put(Value {
+            bytes: vec![*value],
+            content_type: "a/b".into(),
+        }),
+        None => Change::Delete,
+    };
+    let condition = match condition {
+        1 => Condition::Absent,
+        2 => Condition::Present,
+        _ => Condition::Always,
+    };
+    Write {
+        fence: fence.clone(),
+        token: *token,
+        key: key.to_string().parse().unwrap(),
+        change,
+        condition,
+    }
+}
+
+/// Writes of one fence that are gathered do what they would do one after the other.
+#[test]
+fn a_batch_does_what_its_writes_do_in_turn() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    let world = runtime.block_on(World::postgres());
+    let counter = std::cell::Cell::new(0);
+    let step = (0u8..4, proptest::option::weighted(0.7, 0u8..100), 0u8..5);
+    let cases = ProptestConfig {
+        cases: 150,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    proptest!(cases, |(steps in proptest::collection::vec(step, 1..40))| {
+        counter.set(counter.get() + 1);
+        let fence = name(&format!("f{}", counter.get()));
+        runtime.block_on(async {
+            let token = world.grant(fence.as_str()).await.mark();
+            let writes: Vec<_> = steps.iter().map(|step| write_of(step, &fence, &token)).collect();
+            let answers = all(&world, &writes).await;
+            let mut model = Model::default();
+            let mut versions = HashSet::new();
+            for (step, answer) in steps.iter().zip(answers) {
+                let (written, existed) = model.apply(step);
+                match answer {
+                    Ok(done) => {
+                        assert!(written, "{step:?}");
+                        assert_eq!(done.existed, existed, "{step:?}");
+                        assert_eq!(done.version.is_some(), step.1.is_some());
+                        assert!(done.version.is_none_or(|version| versions.insert((step.0, version))));
+                    }
+                    Err(StoreError::Condition { current }) => {
+                        assert!(!written, "{step:?}");
+                        assert_eq!(current.is_some(), existed, "{step:?}");
+                    }
+                    Err(error) => panic!("{step:?}: {error}"),
+                }
+            }
+            for key in 0..4u8 {
+                let key_name = key.to_string().parse().unwrap();
+                let stored = world.locks.store().read(&fence, &key_name).await.unwrap();
+                assert_eq!(stored.map(|record| record.value.bytes[0]), model.0.get(&key).copied());
+            }
+        });
+    });
+}
