@@ -8,7 +8,7 @@ export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(MAKEFILE_LIST) | \
-	while read -r target text; do printf '  make %-8s %s\n' "$$target" "$$text"; done
+	while read -r target text; do printf '  make %-12s %s\n' "$$target" "$$text"; done
 
 demo: ## Watch a paused lock holder wake up, write, and be refused
 	@tools/install build

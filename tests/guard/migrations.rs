@@ -1,6 +1,6 @@
 //! The schema comes with `fencegate migrate`, with psql alone, and from an older version.
 
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use fencegate::{connect, database::postgres::migrations};
 
@@ -30,12 +30,14 @@ async fn by_psql_alone() {
         .args(["migrate", "--print"])
         .env_remove("DATABASE_URL")
         .env_remove("FENCEGATE_STORE")
-        .stdout(Stdio::piped())
-        .spawn()
+        .output()
         .unwrap();
+    let folder = crate::support::folder("script");
+    let script = folder.path().join("fencegate.sql");
+    std::fs::write(&script, print.stdout).unwrap();
     run(command("psql")
         .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", &by_psql])
-        .stdin(print.stdout.unwrap()));
+        .stdin(std::fs::File::open(&script).unwrap()));
     let locks = connect(&by_psql, None).await.unwrap();
     locks.store().check().await.unwrap();
     // Nothing is left to do.

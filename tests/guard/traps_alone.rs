@@ -69,8 +69,7 @@ async fn a_savepoint_that_is_rolled_back() {
 
             // A protected one notices, also when the note of having entered is written again by hand.
             for (replay, refused) in [("", "ZF004"), ("replayed", ["ZF001", "40001", "40001"][i])] {
-                let (token, newer) = (world_token(&world, &fence).await, ());
-                let _ = newer;
+                let token = world_token(&world, &fence).await;
                 let told = format!("set test.token = '{}'", token.expose());
                 first.run(&told).await.unwrap();
                 first.begin(level).await;
