@@ -38,12 +38,16 @@ pub(super) struct Serve {
     /// Listen beyond loopback although whoever reaches the address may then do everything
     #[arg(long, env = "FENCEGATE_ALLOW_PLAINTEXT_WITHOUT_AUTH")]
     allow_plaintext_without_auth: bool,
+    /// Let whoever reaches the address release other holders' leases, with DELETE .../lease?force=true
+    #[arg(long, env = "FENCEGATE_ALLOW_FORCE_RELEASE")]
+    allow_force_release: bool,
 }
 
 impl Serve {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let mut config = gateway::Config::default();
         config.allow_plaintext_without_auth = self.allow_plaintext_without_auth;
+        config.allow_force_release = self.allow_force_release;
         config.drain_timeout = self.drain_timeout;
         config.drain_notice = self.drain_notice;
         config.may_listen(self.listen)?;

@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use fencegate::{
     lock::Identity,
     name::{FenceName, RecordKey},
-    store::{EpochState, FenceState, Record, SealOutcome, Store, StoreError, Write, Written},
+    store::{
+        EpochState, FenceState, Listed, Record, SealOutcome, Store, StoreError, Transaction, Write, Written,
+    },
     token::Mark,
 };
 
@@ -59,6 +61,16 @@ impl Store for Unfenced {
         self.0.retire(name, token).await
     }
 
+    async fn records(
+        &self,
+        fence: &FenceName,
+        prefix: &str,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<Listed>, StoreError> {
+        self.0.records(fence, prefix, after, limit).await
+    }
+
     async fn read(&self, fence: &FenceName, key: &RecordKey) -> Result<Option<Record>, StoreError> {
         self.0.read(fence, key).await
     }
@@ -72,5 +84,15 @@ impl Store for Unfenced {
                 ..write.clone()
             })
             .await
+    }
+
+    async fn transact(&self, transaction: &Transaction) -> Result<Vec<Written>, StoreError> {
+        let mut transaction = transaction.clone();
+        for (fence, token) in &mut transaction.tokens {
+            if let Some(state) = self.0.fence(fence).await? {
+                *token = state.mark;
+            }
+        }
+        self.0.transact(&transaction).await
     }
 }

@@ -12,6 +12,9 @@ pub struct Config {
     /// the address may then lease, write and read everything. Defaults to false.
     pub allow_plaintext_without_auth: bool,
 
+    /// Whether leases may be released by force, by whoever reaches the gateway. Defaults to false.
+    pub allow_force_release: bool,
+
     /// The most bytes of a record's value. Defaults to 1 MiB.
     pub max_value: usize,
     /// The most bytes of a JSON body. Defaults to 16 KiB.
@@ -55,6 +58,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             allow_plaintext_without_auth: false,
+            allow_force_release: false,
             max_value: 1024 * 1024,
             max_json: 16 * 1024,
             max_head: 64 * 1024,

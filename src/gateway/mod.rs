@@ -16,6 +16,8 @@ mod health;
 mod leases;
 mod path;
 mod problem;
+mod record_list;
+mod record_patch;
 mod records;
 mod server;
 mod token_header;
@@ -53,6 +55,8 @@ fn router(gateway: Arc<Gateway>) -> Router {
         .merge(leases::routes())
         .merge(fences::routes())
         .merge(records::routes())
+        .merge(record_list::routes())
+        .merge(record_patch::routes())
         .merge(health::routes())
         .fallback(async || Problem::route_not_found())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())

@@ -9,11 +9,12 @@ mod errors;
 use std::{fmt, time::Duration};
 
 use axum::{
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
 
+use super::record_patch::MERGE_PATCH;
 use crate::{
     guard::Refusal,
     name::NameError,
@@ -44,6 +45,7 @@ struct Parts {
     retryable: bool,
     retry_after: Option<Duration>,
     inside: Option<String>,
+    accept_patch: bool,
 }
 
 /// The JSON of a problem.
@@ -86,8 +88,12 @@ kinds! {
     HEADER_MALFORMED, BAD_REQUEST, "header-malformed", "A header cannot be read";
     BODY_TOO_LARGE, PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large";
     BODY_TIMEOUT, REQUEST_TIMEOUT, "body-timeout", "The body took too long to arrive";
+    PATCH_TYPE, UNSUPPORTED_MEDIA_TYPE, "media-type-unsupported", "The body is of another type";
+    RECORD_NOT_JSON, CONFLICT, "record-not-json", "The record is not JSON";
     VERSION_MISMATCH, PRECONDITION_FAILED, "version-mismatch", "The record is in another version";
     LEASE_LOST, PRECONDITION_FAILED, "lease-lost", "The lease is over";
+    LOCK_FOREIGN, CONFLICT, "lock-foreign", "The lock is another program's";
+    NOT_ALLOWED, FORBIDDEN, "not-allowed", "This is not allowed";
     LOCK_HELD, CONFLICT, "lock-held", "Another holder has the lock";
     EPOCH_CHANGED, CONFLICT, "epoch-changed", "The epoch was raised meanwhile";
     LOCK_SERVICE_REGRESSED, CONFLICT, "lock-service-regressed", "The lock service's history is another one";
@@ -105,6 +111,8 @@ kinds! {
     INTERNAL, INTERNAL_SERVER_ERROR, "internal", "Something is wrong inside the gateway";
 }
 
+const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
+
 /// When to come back after something that passes quickly.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -119,6 +127,7 @@ impl Problem {
             retryable: false,
             retry_after: None,
             inside: None,
+            accept_patch: false,
         }))
     }
 
@@ -201,6 +210,23 @@ impl Problem {
 
     pub(super) fn body_too_large(limit: usize) -> Self {
         Self::new(BODY_TOO_LARGE, format!("the body has at most {limit} bytes"))
+    }
+
+    pub(super) fn patch_type() -> Self {
+        let mut problem = Self::new(
+            PATCH_TYPE,
+            format!("a patch is a JSON merge patch: send it as Content-Type: {MERGE_PATCH}"),
+        );
+        problem.0.accept_patch = true;
+        problem
+    }
+
+    pub(super) fn force_not_allowed() -> Self {
+        Self::new(
+            NOT_ALLOWED,
+            "releasing by force is for operators: start the gateway with --allow-force-release, and keep others away \
+             from its address",
+        )
     }
 
     pub(super) fn body_timeout(limit: Duration) -> Self {
@@ -344,6 +370,9 @@ impl Problem {
             HeaderValue::from_static("application/problem+json"),
         );
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if self.0.accept_patch {
+            headers.insert(ACCEPT_PATCH, HeaderValue::from_static(MERGE_PATCH));
+        }
         if let Some(pause) = self.0.retry_after {
             headers.insert(
                 header::RETRY_AFTER,

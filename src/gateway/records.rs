@@ -17,7 +17,10 @@ use super::{
     path::{Fence, Key},
     token_header::Presented,
 };
-use crate::store::{Change, Record, Value, Write};
+use crate::{
+    name::{FenceName, RecordKey},
+    store::{Change, Record, Value, Write, Written},
+};
 
 /// What bytes are that nobody has named.
 const UNNAMED: &str = "application/octet-stream";
@@ -26,15 +29,15 @@ const LONGEST_TYPE: usize = 255;
 /// Stored bytes may be a page or a script of somebody else's: a browser that is led to them runs nothing.
 const HARMLESS: &str = "default-src 'none'; frame-ancestors 'none'; sandbox";
 
+/// Where a record is.
+pub(super) const RECORD: &str = "/v1/fences/{fence}/records/{*key}";
+
 pub(super) fn routes() -> Router<Arc<Gateway>> {
-    Router::new().route(
-        "/v1/fences/{fence}/records/{*key}",
-        get(read).put(put).delete(delete),
-    )
+    Router::new().route(RECORD, get(read).put(put).delete(delete))
 }
 
 #[derive(Serialize)]
-struct Put<'a> {
+struct Stored<'a> {
     fence: &'a str,
     key: &'a str,
     version: String,
@@ -60,15 +63,20 @@ async fn put(
         condition,
     };
     let written = gateway.write(write).await?;
+    stored(&fence, &key, written)
+}
+
+/// The answer to whatever leaves a record behind.
+pub(super) fn stored(fence: &FenceName, key: &RecordKey, written: Written) -> Result<Response, Problem> {
     let Some(version) = written.version else {
-        return Err(Problem::internal("a put left no version"));
+        return Err(Problem::internal("a stored record has no version"));
     };
     let status = if written.existed {
         StatusCode::OK
     } else {
         StatusCode::CREATED
     };
-    let body = Put {
+    let body = Stored {
         fence: fence.as_str(),
         key: key.as_str(),
         version: version.to_string(),

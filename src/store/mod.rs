@@ -1,11 +1,16 @@
 //! Stores: where marks and records are kept, side by side, so that one transaction sees both.
 
+pub mod merge;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+pub mod transaction;
 
 use std::fmt;
+
+pub use merge::{MergeError, MergePatch};
+pub use transaction::{Operation, Transaction};
 
 use async_trait::async_trait;
 use time::OffsetDateTime;
@@ -87,11 +92,28 @@ pub struct Record {
     pub updated_at: OffsetDateTime,
 }
 
+/// A record in a list, without its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its key.
+    pub key: RecordKey,
+    /// Which state this is.
+    pub version: Version,
+    /// The value's media type.
+    pub content_type: String,
+    /// The value's bytes.
+    pub length: u64,
+    /// When it was written.
+    pub updated_at: OffsetDateTime,
+}
+
 /// What is to be done to a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// Store this value.
     Put(Value),
+    /// Apply this merge patch to the JSON that is stored. The media type stays.
+    Merge(MergePatch),
     /// Remove the record, if it is there. The fence's mark stays.
     Delete,
 }
@@ -160,6 +182,24 @@ pub enum StoreError {
     Condition {
         /// The version that it is in; `None` if there is no record.
         current: Option<Version>,
+    },
+    /// An operation's fence has no token. Nothing was changed.
+    #[error("no token is shown for fence {0}, which an operation writes to")]
+    TokenMissing(FenceName),
+    /// There is no record to patch, or none that can be. Nothing was changed.
+    #[error(transparent)]
+    Merge(#[from] MergeError),
+    /// One operation of a transaction failed, so nothing was changed.
+    #[error("operation {place}, on record {key} of fence {fence}: {error}")]
+    Operation {
+        /// Its place among the operations, from 0.
+        place: usize,
+        /// Its fence.
+        fence: FenceName,
+        /// Its record.
+        key: RecordKey,
+        /// What was wrong with it.
+        error: Box<StoreError>,
     },
     /// The database had something to say.
     #[error(transparent)]
@@ -235,16 +275,35 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// It may or may not happen.
     async fn retire(&self, name: &FenceName, token: &Mark) -> Result<bool, StoreError>;
 
+    /// Up to `limit` records of a fence whose keys begin with `prefix`, in byte order, after the key `after`.
+    async fn records(
+        &self,
+        fence: &FenceName,
+        prefix: &str,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<Listed>, StoreError>;
+
     /// A record as it stands.
     async fn read(&self, fence: &FenceName, key: &RecordKey) -> Result<Option<Record>, StoreError>;
 
     /// Changes a record under the guard.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] by the guard, [`StoreError::Condition`] by the condition, and
-    /// [`DatabaseError::OutcomeUnknown`] when the answer to the commit was lost.
+    /// [`StoreError::Refused`] by the guard, [`StoreError::Condition`] by the condition, [`StoreError::Merge`] by
+    /// what is stored, and [`DatabaseError::OutcomeUnknown`] when the answer to the commit was lost.
     ///
     /// # Cancel safety
     /// The write may or may not happen.
     async fn write(&self, write: &Write) -> Result<Written, StoreError>;
+
+    /// Changes several records of several fences under the guard: all of them, or none.
+    ///
+    /// # Errors
+    /// [`StoreError::Refused`] by the guard, [`StoreError::Operation`] when one of the operations cannot be done,
+    /// and [`DatabaseError::OutcomeUnknown`] when the answer to the commit was lost.
+    ///
+    /// # Cancel safety
+    /// The transaction may or may not happen.
+    async fn transact(&self, transaction: &Transaction) -> Result<Vec<Written>, StoreError>;
 }

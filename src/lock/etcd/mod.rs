@@ -161,7 +161,7 @@ impl EtcdLocks {
         let claim = Claim {
             name: request.name.clone(),
             sequence: owner.sequence()?,
-            holder: request.holder.clone(),
+            holder: request.holder.hash(),
         };
         let identity = match &seen.identity {
             Some(identity) => identity.clone(),
@@ -298,7 +298,7 @@ impl EtcdLocks {
             .await?
             .take_kvs();
         let entry = kvs.into_iter().next().map(Entry::new).transpose()?;
-        Ok(entry.filter(|entry| entry.holder() == Some(claim.holder.hash())))
+        Ok(entry.filter(|entry| entry.holder() == Some(claim.holder)))
     }
 
     async fn acquire_under(&self, request: &Request, lease: &mut EtcdLease) -> Result<Held, LockError> {

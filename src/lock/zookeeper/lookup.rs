@@ -78,7 +78,7 @@ impl ZookeeperLocks {
         let first = self.ask(ask).await?;
         Ok(first.filter(|first| {
             let holder = first.entry.as_ref().and_then(Entry::holder);
-            first.stat.czxid == claim.sequence.get() && holder == Some(claim.holder.hash())
+            first.stat.czxid == claim.sequence.get() && holder == Some(claim.holder)
         }))
     }
 
