@@ -17,7 +17,9 @@ pub struct Config {
 
     /// The most bytes of a record's value. Defaults to 1 MiB.
     pub max_value: usize,
-    /// The most bytes of a JSON body. Defaults to 16 KiB.
+    /// The most bytes of a transaction's body. Defaults to 4 MiB.
+    pub max_transaction: usize,
+    /// The most bytes of any other JSON body. Defaults to 16 KiB.
     pub max_json: usize,
     /// The most bytes of a request's head over HTTP/1 (8 KiB at least), and of its headers over HTTP/2.
     /// Defaults to 64 KiB.
@@ -60,6 +62,7 @@ impl Default for Config {
             allow_plaintext_without_auth: false,
             allow_force_release: false,
             max_value: 1024 * 1024,
+            max_transaction: 4 * 1024 * 1024,
             max_json: 16 * 1024,
             max_head: 64 * 1024,
             max_headers: 100,

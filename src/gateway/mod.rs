@@ -21,6 +21,7 @@ mod record_patch;
 mod records;
 mod server;
 mod token_header;
+mod transactions;
 
 use std::sync::Arc;
 
@@ -33,7 +34,7 @@ pub use server::{ServeError, serve};
 
 use crate::{
     grant::Locks,
-    store::{StoreError, Write, Written},
+    store::{StoreError, Transaction, Write, Written},
 };
 use problem::Problem;
 
@@ -57,6 +58,7 @@ fn router(gateway: Arc<Gateway>) -> Router {
         .merge(records::routes())
         .merge(record_list::routes())
         .merge(record_patch::routes())
+        .merge(transactions::routes())
         .merge(health::routes())
         .fallback(async || Problem::route_not_found())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
@@ -91,6 +93,14 @@ impl Gateway {
         let store = self.locks.store().clone();
         Ok(self
             .to_its_end(async move { store.write(&write).await })
+            .await??)
+    }
+
+    /// Does several writes or none, also if the client goes away meanwhile.
+    async fn transact(&self, transaction: Arc<Transaction>) -> Result<Vec<Written>, Problem> {
+        let store = self.locks.store().clone();
+        Ok(self
+            .to_its_end(async move { store.transact(&transaction).await })
             .await??)
     }
 

@@ -212,6 +212,10 @@ impl Problem {
         Self::new(BODY_TOO_LARGE, format!("the body has at most {limit} bytes"))
     }
 
+    pub(super) fn value_too_large(limit: usize) -> Self {
+        Self::new(BODY_TOO_LARGE, format!("a value has at most {limit} bytes"))
+    }
+
     pub(super) fn patch_type() -> Self {
         let mut problem = Self::new(
             PATCH_TYPE,

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// What bytes are that nobody has named.
-const UNNAMED: &str = "application/octet-stream";
+pub(super) const UNNAMED: &str = "application/octet-stream";
 /// The most bytes of a media type.
 const LONGEST_TYPE: usize = 255;
 /// Stored bytes may be a page or a script of somebody else's: a browser that is led to them runs nothing.
@@ -158,13 +158,13 @@ fn content_type(headers: &HeaderMap) -> Result<String, Problem> {
         return Ok(UNNAMED.into());
     };
     match value.to_str() {
-        Ok(text)
-            if given.next().is_none() && (1..=LONGEST_TYPE).contains(&text.len()) && !text.contains('\t') =>
-        {
-            Ok(text.into())
-        }
+        Ok(text) if given.next().is_none() && is_content_type(text) => Ok(text.into()),
         _ => Err(Problem::header_malformed(format!(
             "Content-Type is one media type of at most {LONGEST_TYPE} bytes of visible ASCII"
         ))),
     }
+}
+
+pub(super) fn is_content_type(text: &str) -> bool {
+    (1..=LONGEST_TYPE).contains(&text.len()) && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }

@@ -20,6 +20,7 @@ mod replicas;
 mod requests;
 mod secrets;
 mod tokens;
+mod transactions;
 
 use client::{Answer, Client};
 use world::{Gateway, World};

@@ -106,7 +106,7 @@ impl From<LockError> for Problem {
 
 impl Problem {
     /// The fence that it is about, where no path names one.
-    fn on(mut self, fence: &FenceName) -> Self {
+    pub(in super::super) fn on(mut self, fence: &FenceName) -> Self {
         self.0.fence = Some(fence.to_string());
         self
     }
@@ -115,6 +115,12 @@ impl Problem {
     fn of_operation(mut self, place: usize, fence: &FenceName, key: &RecordKey) -> Self {
         self.0.detail = format!("operation {place}, on record {key}: {}", self.0.detail);
         self.on(fence)
+    }
+
+    /// Says which operation of a transaction cannot be read.
+    pub(in super::super) fn in_operation(mut self, place: usize) -> Self {
+        self.0.detail = format!("operation {place}: {}", self.0.detail);
+        self
     }
 
     /// A grant that failed. What was sealed or taken for it is given back, so that all may be asked again.
