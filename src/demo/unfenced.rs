@@ -8,7 +8,8 @@ use fencegate::{
     lock::Identity,
     name::{FenceName, RecordKey},
     store::{
-        EpochState, FenceState, Listed, Record, SealOutcome, Store, StoreError, Transaction, Write, Written,
+        Done, EpochState, FenceState, Listed, Once, Record, SealOutcome, Store, StoreError, Transaction,
+        Write, Written,
     },
     token::Mark,
 };
@@ -86,13 +87,17 @@ impl Store for Unfenced {
             .await
     }
 
-    async fn transact(&self, transaction: &Transaction) -> Result<Vec<Written>, StoreError> {
+    async fn transact(&self, transaction: &Transaction, once: Option<&Once>) -> Result<Done, StoreError> {
         let mut transaction = transaction.clone();
         for (fence, token) in &mut transaction.tokens {
             if let Some(state) = self.0.fence(fence).await? {
                 *token = state.mark;
             }
         }
-        self.0.transact(&transaction).await
+        self.0.transact(&transaction, once).await
+    }
+
+    async fn forget_keys(&self) -> Result<u64, StoreError> {
+        self.0.forget_keys().await
     }
 }

@@ -35,6 +35,9 @@ pub struct Config {
     /// How long a request's body may take to arrive. Defaults to 30 s.
     pub body_timeout: Duration,
 
+    /// How long the answer to a write with an `Idempotency-Key` is kept. Defaults to 24 h.
+    pub idempotency_keep: Duration,
+
     /// The longest wait that may be asked for with a lease. Defaults to 5 min.
     pub max_wait: Duration,
     /// The most lease requests that wait at the same time. Defaults to 10,000.
@@ -69,6 +72,7 @@ impl Default for Config {
             first_head_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(30),
+            idempotency_keep: Duration::from_secs(24 * 3600),
             max_wait: Duration::from_secs(300),
             max_waiting: 10_000,
             lease_timeout: Duration::from_secs(10),

@@ -90,6 +90,8 @@ kinds! {
     BODY_TIMEOUT, REQUEST_TIMEOUT, "body-timeout", "The body took too long to arrive";
     PATCH_TYPE, UNSUPPORTED_MEDIA_TYPE, "media-type-unsupported", "The body is of another type";
     RECORD_NOT_JSON, CONFLICT, "record-not-json", "The record is not JSON";
+    KEY_REUSED, UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The key is another request's";
+    KEY_IN_FLIGHT, CONFLICT, "idempotency-key-in-flight", "A request under the key is under way";
     VERSION_MISMATCH, PRECONDITION_FAILED, "version-mismatch", "The record is in another version";
     LEASE_LOST, PRECONDITION_FAILED, "lease-lost", "The lease is over";
     LOCK_FOREIGN, CONFLICT, "lock-foreign", "The lock is another program's";
@@ -286,7 +288,8 @@ impl Problem {
         Self::new(
             OUTCOME_UNKNOWN,
             format!(
-                "the store has not answered in {limit}, and the write goes on: look whether it has happened"
+                "the store has not answered in {limit}, and the write goes on: look whether it has happened, or \
+                 repeat it with the same Idempotency-Key, if it had one"
             ),
         )
     }

@@ -13,6 +13,7 @@ use axum::{
 
 use super::{
     Gateway, Problem, body, conditions,
+    idempotency::{self, IdempotencyKey},
     path::{Fence, Key},
     records::{self, RECORD},
     token_header::Presented,
@@ -31,6 +32,7 @@ async fn merge(
     Fence(fence): Fence,
     Key(key): Key,
     Presented(token): Presented,
+    idempotency: IdempotencyKey,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -48,8 +50,12 @@ async fn merge(
         change: Change::Merge(patch),
         condition,
     };
-    let written = gateway.write(write).await?;
-    records::stored(&fence, &key, written)
+    let once = idempotency.once(&gateway, "PATCH", &records::record(&fence, &key));
+    let (written, replayed) = gateway.write(write, once).await?;
+    Ok(idempotency::mark(
+        records::stored(&fence, &key, written)?,
+        replayed,
+    ))
 }
 
 /// Parameters such as a charset change nothing: JSON is UTF-8.

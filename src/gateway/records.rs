@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::{
     Gateway, Problem, body, conditions, fences,
+    idempotency::{self, IdempotencyKey},
     path::{Fence, Key},
     token_header::Presented,
 };
@@ -48,6 +49,7 @@ async fn put(
     Fence(fence): Fence,
     Key(key): Key,
     Presented(token): Presented,
+    idempotency: IdempotencyKey,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -62,8 +64,9 @@ async fn put(
         change: Change::Put(Value { bytes, content_type }),
         condition,
     };
-    let written = gateway.write(write).await?;
-    stored(&fence, &key, written)
+    let once = idempotency.once(&gateway, "PUT", &record(&fence, &key));
+    let (written, replayed) = gateway.write(write, once).await?;
+    Ok(idempotency::mark(stored(&fence, &key, written)?, replayed))
 }
 
 /// The answer to whatever leaves a record behind.
@@ -89,8 +92,10 @@ async fn delete(
     Fence(fence): Fence,
     Key(key): Key,
     Presented(token): Presented,
+    idempotency: IdempotencyKey,
     headers: HeaderMap,
-) -> Result<StatusCode, Problem> {
+) -> Result<Response, Problem> {
+    let once = idempotency.once(&gateway, "DELETE", &record(&fence, &key));
     let write = Write {
         fence,
         token: token.mark(),
@@ -98,8 +103,16 @@ async fn delete(
         change: Change::Delete,
         condition: conditions::of_write(&headers)?,
     };
-    gateway.write(write).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let (_, replayed) = gateway.write(write, once).await?;
+    Ok(idempotency::mark(
+        StatusCode::NO_CONTENT.into_response(),
+        replayed,
+    ))
+}
+
+/// The path of a record, however it was encoded.
+pub(super) fn record<'a>(fence: &'a FenceName, key: &'a RecordKey) -> [&'a str; 3] {
+    ["records", fence.as_str(), key.as_str()]
 }
 
 /// With a token, the read is fenced. The token is looked at after the record: if it is still the mark then, it was

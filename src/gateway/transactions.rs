@@ -14,7 +14,11 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Gateway, Problem, body, conditions, records, token_header};
+use super::{
+    Gateway, Problem, body, conditions,
+    idempotency::{self, IdempotencyKey},
+    records, token_header,
+};
 use crate::{
     name::{FenceName, RecordKey},
     store::{Change, Operation, Transaction, Value, Written},
@@ -75,12 +79,20 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawV
     Box::<RawValue>::deserialize(deserializer).map(Some)
 }
 
-async fn transact(State(gateway): State<Arc<Gateway>>, body: Body) -> Result<Response, Problem> {
+async fn transact(
+    State(gateway): State<Arc<Gateway>>,
+    idempotency: IdempotencyKey,
+    body: Body,
+) -> Result<Response, Problem> {
     let config = &gateway.config;
     let bytes = body::read(body, config.max_transaction, config.body_timeout).await?;
     let transaction = Arc::new(read(&bytes, config.max_value)?);
-    let written = gateway.transact(transaction.clone()).await?;
-    Ok(done(&transaction.operations, &written))
+    let once = idempotency.once(&gateway, "POST", &["transactions"]);
+    let answer = gateway.transact(transaction.clone(), once).await?;
+    Ok(idempotency::mark(
+        done(&transaction.operations, &answer.written),
+        answer.replayed,
+    ))
 }
 
 fn done(operations: &[Operation], written: &[Written]) -> Response {

@@ -1,6 +1,7 @@
 //! Stores: where marks and records are kept, side by side, so that one transaction sees both.
 
 pub mod merge;
+pub mod once;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "sqlite")]
@@ -10,6 +11,7 @@ pub mod transaction;
 use std::fmt;
 
 pub use merge::{MergeError, MergePatch};
+pub use once::{Done, Once};
 pub use transaction::{Operation, Transaction};
 
 use async_trait::async_trait;
@@ -186,6 +188,12 @@ pub enum StoreError {
     /// An operation's fence has no token. Nothing was changed.
     #[error("no token is shown for fence {0}, which an operation writes to")]
     TokenMissing(FenceName),
+    /// Another request was asked for under the key. Nothing was changed.
+    #[error("another request has been made under this key: take a new one")]
+    KeyReused,
+    /// A request under the key is under way. Nothing was changed by this one.
+    #[error("a request under this key is under way: ask again when it has ended")]
+    KeyInFlight,
     /// There is no record to patch, or none that can be. Nothing was changed.
     #[error(transparent)]
     Merge(#[from] MergeError),
@@ -217,7 +225,11 @@ impl StoreError {
 
     /// Whether the same call may succeed later without any change.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Database(error) if error.is_retryable())
+        match self {
+            Self::Database(error) => error.is_retryable(),
+            Self::KeyInFlight => true,
+            _ => false,
+        }
     }
 }
 
@@ -299,11 +311,20 @@ pub trait Store: fmt::Debug + Send + Sync {
 
     /// Changes several records of several fences under the guard: all of them, or none.
     ///
+    /// Asked for again with the same `once`, it gives the first answer again, whatever has become of the tokens.
+    ///
     /// # Errors
-    /// [`StoreError::Refused`] by the guard, [`StoreError::Operation`] when one of the operations cannot be done,
+    /// [`StoreError::KeyReused`] and [`StoreError::KeyInFlight`] by `once`, [`StoreError::Refused`] by the guard,
+    /// [`StoreError::Operation`] when one of the operations cannot be done,
     /// and [`DatabaseError::OutcomeUnknown`] when the answer to the commit was lost.
     ///
     /// # Cancel safety
     /// The transaction may or may not happen.
-    async fn transact(&self, transaction: &Transaction) -> Result<Vec<Written>, StoreError>;
+    async fn transact(&self, transaction: &Transaction, once: Option<&Once>) -> Result<Done, StoreError>;
+
+    /// Forgets the keys of [`Once`] whose time is over, and answers with how many they were.
+    ///
+    /// # Cancel safety
+    /// Some of them may be forgotten.
+    async fn forget_keys(&self) -> Result<u64, StoreError>;
 }

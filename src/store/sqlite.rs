@@ -1,5 +1,6 @@
 //! The store in an SQLite file: for one machine, and for trying things out.
 
+mod once;
 mod transaction;
 
 use std::{fmt, path::PathBuf};
@@ -9,9 +10,9 @@ use sqlx::{Row, sqlite::SqliteRow};
 use time::OffsetDateTime;
 
 use super::{
-    EpochState, FenceState, Listed, Record, SealOutcome, Store, StoreError, Transaction, Value, Version,
-    Write, Written,
-    transaction::{after_all, of_the_only_one},
+    Done, EpochState, FenceState, Listed, Once, Record, SealOutcome, Store, StoreError, Transaction, Value,
+    Version, Write, Written,
+    transaction::{after_all, the_only_one},
 };
 use crate::{
     database::sqlite::SqliteFile,
@@ -203,16 +204,15 @@ impl Store for SqliteStore {
     }
 
     async fn write(&self, write: &Write) -> Result<Written, StoreError> {
-        let written = transaction::run(&self.file, &Transaction::from(write)).await;
-        let written = written.map_err(of_the_only_one)?;
-        written
-            .first()
-            .copied()
-            .ok_or_else(|| StoreError::Corrupt("no answer to a write".into()))
+        the_only_one(transaction::run(&self.file, &Transaction::from(write), None).await)
     }
 
-    async fn transact(&self, transaction: &Transaction) -> Result<Vec<Written>, StoreError> {
-        transaction::run(&self.file, transaction).await
+    async fn transact(&self, transaction: &Transaction, once: Option<&Once>) -> Result<Done, StoreError> {
+        transaction::run(&self.file, transaction, once).await
+    }
+
+    async fn forget_keys(&self) -> Result<u64, StoreError> {
+        once::forget(&self.file).await
     }
 }
 

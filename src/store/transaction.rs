@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Change, Condition, MergeError, StoreError, Value, Version, Write, Written};
+use super::{Change, Condition, Done, MergeError, StoreError, Value, Version, Write, Written};
 use crate::{
     name::{FenceName, RecordKey},
     token::Mark,
@@ -147,11 +147,17 @@ impl Operation {
     }
 }
 
-/// The error of the only operation by itself.
-pub(crate) fn of_the_only_one(error: StoreError) -> StoreError {
-    match error {
-        StoreError::Operation { error, .. } => *error,
-        error => error,
+/// The answer to a transaction of one operation.
+pub(crate) fn the_only_one(done: Result<Done, StoreError>) -> Result<Written, StoreError> {
+    match done {
+        Ok(done) => match done.written[..] {
+            [written] => Ok(written),
+            _ => Err(StoreError::Corrupt(
+                "one write, and another number of answers".into(),
+            )),
+        },
+        Err(StoreError::Operation { error, .. }) => Err(*error),
+        Err(error) => Err(error),
     }
 }
 

@@ -8,6 +8,7 @@ mod client;
 mod drain;
 mod fencing;
 mod force;
+mod idempotency;
 mod leases;
 mod limits;
 mod listing;

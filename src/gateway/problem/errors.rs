@@ -21,6 +21,8 @@ impl From<StoreError> for Problem {
                 key,
                 error,
             } => Self::from(*error).of_operation(place, &fence, &key),
+            StoreError::KeyReused => Self::new(KEY_REUSED, error.to_string()),
+            StoreError::KeyInFlight => Self::new(KEY_IN_FLIGHT, error.to_string()).retry_after(SOON),
             StoreError::TokenMissing(fence) => Self::token_required().on(&fence),
             StoreError::Database(error) => error.into(),
             error => Self::internal(error),
@@ -57,7 +59,8 @@ impl From<DatabaseError> for Problem {
             .inside(error),
             DatabaseError::OutcomeUnknown(_) => Self::new(
                 OUTCOME_UNKNOWN,
-                "the store's answer to the commit was lost: look whether it has happened",
+                "the store's answer to the commit was lost: look whether it has happened, or repeat it with the same \
+                 Idempotency-Key, if it had one",
             )
             .inside(error),
             DatabaseError::NotMigrated(_) => Self::new(

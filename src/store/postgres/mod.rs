@@ -2,6 +2,7 @@
 
 mod batch;
 mod group;
+mod once;
 mod transaction;
 
 use std::{fmt, time::Duration};
@@ -11,9 +12,9 @@ use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
 
 use self::group::Group;
 use super::{
-    Change, EpochState, FenceState, Listed, Record, SealOutcome, Store, StoreError, Transaction, Value,
-    Version, Write, Written,
-    transaction::{after_all, of_the_only_one},
+    Change, Done, EpochState, FenceState, Listed, Once, Record, SealOutcome, Store, StoreError, Transaction,
+    Value, Version, Write, Written,
+    transaction::{after_all, the_only_one},
 };
 use crate::{
     database::{DatabaseError, postgres as database},
@@ -216,18 +217,17 @@ impl Store for PostgresStore {
             Change::Put(_) | Change::Delete => self.group.write(write.clone()).await,
             // It depends on what is stored, so its row is held while it is computed.
             Change::Merge(_) => {
-                let written = transaction::run(&self.pool, &Transaction::from(write)).await;
-                let written = written.map_err(of_the_only_one)?;
-                written
-                    .first()
-                    .copied()
-                    .ok_or_else(|| StoreError::Corrupt("no answer to a write".into()))
+                the_only_one(transaction::run(&self.pool, &Transaction::from(write), None).await)
             }
         }
     }
 
-    async fn transact(&self, transaction: &Transaction) -> Result<Vec<Written>, StoreError> {
-        transaction::run(&self.pool, transaction).await
+    async fn transact(&self, transaction: &Transaction, once: Option<&Once>) -> Result<Done, StoreError> {
+        transaction::run(&self.pool, transaction, once).await
+    }
+
+    async fn forget_keys(&self) -> Result<u64, StoreError> {
+        once::forget(&self.pool).await
     }
 }
 

@@ -10,11 +10,12 @@ use std::{collections::BTreeMap, time::Duration};
 use sqlx::{PgConnection, PgPool, Row};
 use tokio::time::Instant;
 
+use super::once;
 use crate::{
     database::{DatabaseError, postgres as database},
     guard::postgres as guard,
     store::{
-        StoreError, Transaction, Value, Version, Written,
+        Done, Once, StoreError, Transaction, Value, Version,
         transaction::{Place, State},
     },
 };
@@ -27,13 +28,17 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE_MS: u64 = 20;
 
 /// Does all of it, or nothing.
-pub(super) async fn run(pool: &PgPool, transaction: &Transaction) -> Result<Vec<Written>, StoreError> {
+pub(super) async fn run(
+    pool: &PgPool,
+    transaction: &Transaction,
+    once: Option<&Once>,
+) -> Result<Done, StoreError> {
     if let Some(fence) = transaction.without_token().first() {
         return Err(StoreError::TokenMissing((*fence).clone()));
     }
     let give_up = Instant::now() + PATIENCE;
     loop {
-        match attempt(pool, transaction).await {
+        match attempt(pool, transaction, once).await {
             Err(StoreError::Database(DatabaseError::Conflict(_))) if Instant::now() < give_up => {
                 // Two that met do not meet again.
                 let pause = u64::from(uuid::Uuid::new_v4().as_bytes()[0]) % PAUSE_MS + 1;
@@ -44,7 +49,7 @@ pub(super) async fn run(pool: &PgPool, transaction: &Transaction) -> Result<Vec<
     }
 }
 
-async fn attempt(pool: &PgPool, transaction: &Transaction) -> Result<Vec<Written>, StoreError> {
+async fn attempt(pool: &PgPool, transaction: &Transaction, once: Option<&Once>) -> Result<Done, StoreError> {
     let mut connection = database::begin(pool).await?;
     // The rows are found by their key, whatever the planner believes of a table that has just grown.
     sqlx::query(
@@ -54,6 +59,12 @@ async fn attempt(pool: &PgPool, transaction: &Transaction) -> Result<Vec<Written
     .bind(LOCK_TIMEOUT)
     .execute(&mut *connection)
     .await?;
+    // Before the guard: what has happened has, also under a token that is stale by now.
+    if let Some(once) = once
+        && let Some(done) = once::begin(&mut connection, transaction, once).await?
+    {
+        return Ok(done);
+    }
     for (fence, token) in &transaction.tokens {
         guard::enter(&mut connection, fence, token).await?;
     }
@@ -61,8 +72,14 @@ async fn attempt(pool: &PgPool, transaction: &Transaction) -> Result<Vec<Written
     let versions = draw(&mut connection, transaction.versions()).await?;
     let written = transaction.apply(&mut records, versions.into_iter())?;
     write(&mut connection, transaction, &records).await?;
+    if let Some(once) = once {
+        once::end(&mut connection, once, &written).await?;
+    }
     connection.commit().await.map_err(DatabaseError::at_commit)?;
-    Ok(written)
+    Ok(Done {
+        written,
+        replayed: false,
+    })
 }
 
 /// Locks the rows in their order, and reads them. A record that is not there gets a row that holds its place, which

@@ -4,23 +4,33 @@ use std::collections::BTreeMap;
 
 use sqlx::{Row, SqliteConnection};
 
-use super::now;
+use super::{now, once};
 use crate::{
     database::sqlite::SqliteFile,
     guard::sqlite as guard,
     store::{
-        StoreError, Transaction, Value, Version, Written,
+        Done, Once, StoreError, Transaction, Value, Version,
         transaction::{Place, State},
     },
     token::Mark,
 };
 
 /// Does all of it, or nothing.
-pub(super) async fn run(file: &SqliteFile, transaction: &Transaction) -> Result<Vec<Written>, StoreError> {
+pub(super) async fn run(
+    file: &SqliteFile,
+    transaction: &Transaction,
+    once: Option<&Once>,
+) -> Result<Done, StoreError> {
     if let Some(fence) = transaction.without_token().first() {
         return Err(StoreError::TokenMissing((*fence).clone()));
     }
     let mut connection = file.begin().await?;
+    // Before the guard: what has happened has, also under a token that is stale by now.
+    if let Some(once) = once
+        && let Some(done) = once::begin(&mut connection, transaction, once).await?
+    {
+        return Ok(done);
+    }
     for (fence, token) in &transaction.tokens {
         guard::enter(&mut connection, fence, token).await?;
     }
@@ -49,8 +59,14 @@ pub(super) async fn run(file: &SqliteFile, transaction: &Transaction) -> Result<
             _ => delete(&mut connection, place).await?,
         }
     }
+    if let Some(once) = once {
+        once::end(&mut connection, once, &written).await?;
+    }
     connection.commit().await?;
-    Ok(written)
+    Ok(Done {
+        written,
+        replayed: false,
+    })
 }
 
 async fn read(connection: &mut SqliteConnection, place: &Place, value: bool) -> Result<State, StoreError> {
