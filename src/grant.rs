@@ -4,6 +4,8 @@
 //! seal, look whether the lease still lives, and only then hand the token out. An epoch that was read
 //! after acquiring could be newer than the history that the sequence is from.
 
+mod force_release;
+
 use std::{sync::Arc, time::Duration};
 
 use crate::{
@@ -190,9 +192,10 @@ impl Locks {
             .filter(|fence| fence.mark.epoch == before.epoch)
             .map(|fence| fence.mark.sequence.get());
         let chosen = options.holder.is_some();
+        let holder = options.holder.unwrap_or_else(Holder::random);
         let request = Request {
             name: name.clone(),
-            holder: options.holder.unwrap_or_else(Holder::random),
+            holder: holder.clone(),
             label: options.label,
             ttl: options.ttl,
             wait: options.wait,
@@ -208,7 +211,7 @@ impl Locks {
         };
         let sealed = async {
             self.check_history(before.clone(), &held.identity).await?;
-            self.seal(before, held).await
+            self.seal(before, held, holder).await
         }
         .await;
         dropped.armed = false;
@@ -241,12 +244,8 @@ impl Locks {
         })
     }
 
-    async fn seal(&self, before: EpochState, held: Held) -> Result<Grant, GrantError> {
-        let Claim {
-            name,
-            sequence,
-            holder,
-        } = held.claim;
+    async fn seal(&self, before: EpochState, held: Held, holder: Holder) -> Result<Grant, GrantError> {
+        let Claim { name, sequence, .. } = held.claim;
         let token = Token {
             epoch: before.epoch,
             sequence,
@@ -313,7 +312,7 @@ fn claim(name: &FenceName, token: &Token) -> Claim {
     Claim {
         name: name.clone(),
         sequence: token.sequence,
-        holder: token.holder.clone(),
+        holder: token.holder.hash(),
     }
 }
 
@@ -386,6 +385,9 @@ pub enum GrantError {
         /// The lock service that was asked.
         found: Box<Identity>,
     },
+    /// The lock is not one of fencegate's, so there is no token of it to kill.
+    #[error("the lock of fence {0} was taken by a program that does not go through fencegate: end it there")]
+    Foreign(FenceName),
 }
 
 impl GrantError {

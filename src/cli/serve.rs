@@ -35,15 +35,24 @@ pub(super) struct Serve {
     #[arg(long, value_name = "DURATION", env = "FENCEGATE_DRAIN_NOTICE", default_value = "0s",
           value_parser = humantime::parse_duration)]
     drain_notice: Duration,
+    /// How long the answer to a write with an Idempotency-Key is kept
+    #[arg(long, value_name = "DURATION", env = "FENCEGATE_IDEMPOTENCY_KEEP", default_value = "24h",
+          value_parser = humantime::parse_duration)]
+    idempotency_keep: Duration,
     /// Listen beyond loopback although whoever reaches the address may then do everything
     #[arg(long, env = "FENCEGATE_ALLOW_PLAINTEXT_WITHOUT_AUTH")]
     allow_plaintext_without_auth: bool,
+    /// Let whoever reaches the address release other holders' leases, with DELETE .../lease?force=true
+    #[arg(long, env = "FENCEGATE_ALLOW_FORCE_RELEASE")]
+    allow_force_release: bool,
 }
 
 impl Serve {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let mut config = gateway::Config::default();
         config.allow_plaintext_without_auth = self.allow_plaintext_without_auth;
+        config.allow_force_release = self.allow_force_release;
+        config.idempotency_keep = self.idempotency_keep;
         config.drain_timeout = self.drain_timeout;
         config.drain_notice = self.drain_notice;
         config.may_listen(self.listen)?;

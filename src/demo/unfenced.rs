@@ -7,7 +7,10 @@ use async_trait::async_trait;
 use fencegate::{
     lock::Identity,
     name::{FenceName, RecordKey},
-    store::{EpochState, FenceState, Record, SealOutcome, Store, StoreError, Write, Written},
+    store::{
+        Done, EpochState, FenceState, Listed, Once, Record, SealOutcome, Store, StoreError, Transaction,
+        Write, Written,
+    },
     token::Mark,
 };
 
@@ -59,6 +62,16 @@ impl Store for Unfenced {
         self.0.retire(name, token).await
     }
 
+    async fn records(
+        &self,
+        fence: &FenceName,
+        prefix: &str,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<Listed>, StoreError> {
+        self.0.records(fence, prefix, after, limit).await
+    }
+
     async fn read(&self, fence: &FenceName, key: &RecordKey) -> Result<Option<Record>, StoreError> {
         self.0.read(fence, key).await
     }
@@ -72,5 +85,19 @@ impl Store for Unfenced {
                 ..write.clone()
             })
             .await
+    }
+
+    async fn transact(&self, transaction: &Transaction, once: Option<&Once>) -> Result<Done, StoreError> {
+        let mut transaction = transaction.clone();
+        for (fence, token) in &mut transaction.tokens {
+            if let Some(state) = self.0.fence(fence).await? {
+                *token = state.mark;
+            }
+        }
+        self.0.transact(&transaction, once).await
+    }
+
+    async fn forget_keys(&self) -> Result<u64, StoreError> {
+        self.0.forget_keys().await
     }
 }

@@ -35,6 +35,34 @@ pub(super) fn of_write(headers: &HeaderMap) -> Result<Condition, Problem> {
     }
 }
 
+/// Under which condition an operation of a transaction is to happen: `*`, an entity tag, or just the version.
+pub(super) fn of_operation(
+    if_match: Option<&str>,
+    if_none_match: Option<&str>,
+) -> Result<Condition, Problem> {
+    match (if_match, if_none_match) {
+        (None, None) => Ok(Condition::Always),
+        (Some("*"), None) => Ok(Condition::Present),
+        (None, Some("*")) => Ok(Condition::Absent),
+        (Some(text), None) => {
+            let is_bare = text.bytes().all(|byte| byte.is_ascii_digit());
+            let tag = if is_bare {
+                format!("\"{text}\"")
+            } else {
+                text.to_owned()
+            };
+            let version = version(&tag).map_err(|_| {
+                Problem::body_malformed("if_match is *, an entity tag in its quotes, or a version")
+            })?;
+            Ok(Condition::Version(version.unwrap_or(NEVER)))
+        }
+        (None, Some(_)) => Err(Problem::body_malformed("if_none_match is * and nothing else")),
+        (Some(_), Some(_)) => Err(Problem::body_malformed(
+            "an operation has if_match or if_none_match, not both",
+        )),
+    }
+}
+
 /// Whether a reader has this version already.
 pub(super) fn is_known(headers: &HeaderMap, version: Version) -> bool {
     let mut tags = headers

@@ -12,9 +12,14 @@ pub struct Config {
     /// the address may then lease, write and read everything. Defaults to false.
     pub allow_plaintext_without_auth: bool,
 
+    /// Whether leases may be released by force, by whoever reaches the gateway. Defaults to false.
+    pub allow_force_release: bool,
+
     /// The most bytes of a record's value. Defaults to 1 MiB.
     pub max_value: usize,
-    /// The most bytes of a JSON body. Defaults to 16 KiB.
+    /// The most bytes of a transaction's body. Defaults to 4 MiB.
+    pub max_transaction: usize,
+    /// The most bytes of any other JSON body. Defaults to 16 KiB.
     pub max_json: usize,
     /// The most bytes of a request's head over HTTP/1 (8 KiB at least), and of its headers over HTTP/2.
     /// Defaults to 64 KiB.
@@ -29,6 +34,9 @@ pub struct Config {
     pub head_timeout: Duration,
     /// How long a request's body may take to arrive. Defaults to 30 s.
     pub body_timeout: Duration,
+
+    /// How long the answer to a write with an `Idempotency-Key` is kept. Defaults to 24 h.
+    pub idempotency_keep: Duration,
 
     /// The longest wait that may be asked for with a lease. Defaults to 5 min.
     pub max_wait: Duration,
@@ -55,13 +63,16 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             allow_plaintext_without_auth: false,
+            allow_force_release: false,
             max_value: 1024 * 1024,
+            max_transaction: 4 * 1024 * 1024,
             max_json: 16 * 1024,
             max_head: 64 * 1024,
             max_headers: 100,
             first_head_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(30),
+            idempotency_keep: Duration::from_secs(24 * 3600),
             max_wait: Duration::from_secs(300),
             max_waiting: 10_000,
             lease_timeout: Duration::from_secs(10),

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Json, Router,
     body::Body,
-    extract::State,
+    extract::{Query, State, rejection::QueryRejection},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::post,
@@ -47,6 +47,14 @@ struct Asked {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AskedAgain {}
+
+/// By force: whoever holds it, without its token.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AskedToEnd {
+    #[serde(default)]
+    force: bool,
+}
 
 /// A lease, as its holder sees it.
 #[derive(Serialize)]
@@ -140,9 +148,22 @@ async fn renew(
 async fn release(
     State(gateway): State<Arc<Gateway>>,
     Fence(name): Fence,
-    Presented(token): Presented,
+    asked: Result<Query<AskedToEnd>, QueryRejection>,
+    token: Option<Presented>,
 ) -> Result<StatusCode, Problem> {
+    let Query(asked) = asked.map_err(|error| Problem::query_malformed(error.body_text()))?;
     let locks = gateway.locks.clone();
+    if asked.force {
+        if !gateway.config.allow_force_release {
+            return Err(Problem::force_not_allowed());
+        }
+        tracing::warn!(fence = %name, "a lease is released by force");
+        gateway
+            .to_its_end(async move { locks.force_release(&name).await })
+            .await??;
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    let Presented(token) = token.ok_or_else(Problem::token_required)?;
     gateway
         .to_its_end(async move { locks.release(&name, &token).await })
         .await??;

@@ -13,12 +13,16 @@ mod config;
 mod exchange;
 mod fences;
 mod health;
+mod idempotency;
 mod leases;
 mod path;
 mod problem;
+mod record_list;
+mod record_patch;
 mod records;
 mod server;
 mod token_header;
+mod transactions;
 
 use std::sync::Arc;
 
@@ -31,7 +35,7 @@ pub use server::{ServeError, serve};
 
 use crate::{
     grant::Locks,
-    store::{StoreError, Write, Written},
+    store::{Done, Once, StoreError, Transaction, Write, Written, transaction::the_only_one},
 };
 use problem::Problem;
 
@@ -53,6 +57,9 @@ fn router(gateway: Arc<Gateway>) -> Router {
         .merge(leases::routes())
         .merge(fences::routes())
         .merge(records::routes())
+        .merge(record_list::routes())
+        .merge(record_patch::routes())
+        .merge(transactions::routes())
         .merge(health::routes())
         .fallback(async || Problem::route_not_found())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
@@ -82,11 +89,28 @@ impl Gateway {
         }
     }
 
-    /// Writes, also if the client goes away meanwhile.
-    async fn write(&self, write: Write) -> Result<Written, Problem> {
+    /// Writes, also if the client goes away meanwhile. Also says whether it had happened before, under the same key.
+    async fn write(&self, write: Write, once: Option<Once>) -> Result<(Written, bool), Problem> {
+        let store = self.locks.store().clone();
+        let write = async move {
+            match once {
+                None => Ok((store.write(&write).await?, false)),
+                // A key in flight elsewhere must not hold up a batch, so it has a transaction of its own.
+                Some(once) => {
+                    let done = store.transact(&Transaction::from(&write), Some(&once)).await;
+                    let replayed = done.as_ref().is_ok_and(|done| done.replayed);
+                    Ok((the_only_one(done)?, replayed))
+                }
+            }
+        };
+        Ok(self.to_its_end(write).await?.map_err(|error: StoreError| error)?)
+    }
+
+    /// Does several writes or none, also if the client goes away meanwhile.
+    async fn transact(&self, transaction: Arc<Transaction>, once: Option<Once>) -> Result<Done, Problem> {
         let store = self.locks.store().clone();
         Ok(self
-            .to_its_end(async move { store.write(&write).await })
+            .to_its_end(async move { store.transact(&transaction, once.as_ref()).await })
             .await??)
     }
 

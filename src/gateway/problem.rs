@@ -9,11 +9,12 @@ mod errors;
 use std::{fmt, time::Duration};
 
 use axum::{
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
 
+use super::record_patch::MERGE_PATCH;
 use crate::{
     guard::Refusal,
     name::NameError,
@@ -44,6 +45,7 @@ struct Parts {
     retryable: bool,
     retry_after: Option<Duration>,
     inside: Option<String>,
+    accept_patch: bool,
 }
 
 /// The JSON of a problem.
@@ -86,8 +88,14 @@ kinds! {
     HEADER_MALFORMED, BAD_REQUEST, "header-malformed", "A header cannot be read";
     BODY_TOO_LARGE, PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large";
     BODY_TIMEOUT, REQUEST_TIMEOUT, "body-timeout", "The body took too long to arrive";
+    PATCH_TYPE, UNSUPPORTED_MEDIA_TYPE, "media-type-unsupported", "The body is of another type";
+    RECORD_NOT_JSON, CONFLICT, "record-not-json", "The record is not JSON";
+    KEY_REUSED, UNPROCESSABLE_ENTITY, "idempotency-key-reused", "The key is another request's";
+    KEY_IN_FLIGHT, CONFLICT, "idempotency-key-in-flight", "A request under the key is under way";
     VERSION_MISMATCH, PRECONDITION_FAILED, "version-mismatch", "The record is in another version";
     LEASE_LOST, PRECONDITION_FAILED, "lease-lost", "The lease is over";
+    LOCK_FOREIGN, CONFLICT, "lock-foreign", "The lock is another program's";
+    NOT_ALLOWED, FORBIDDEN, "not-allowed", "This is not allowed";
     LOCK_HELD, CONFLICT, "lock-held", "Another holder has the lock";
     EPOCH_CHANGED, CONFLICT, "epoch-changed", "The epoch was raised meanwhile";
     LOCK_SERVICE_REGRESSED, CONFLICT, "lock-service-regressed", "The lock service's history is another one";
@@ -105,6 +113,8 @@ kinds! {
     INTERNAL, INTERNAL_SERVER_ERROR, "internal", "Something is wrong inside the gateway";
 }
 
+const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
+
 /// When to come back after something that passes quickly.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -119,6 +129,7 @@ impl Problem {
             retryable: false,
             retry_after: None,
             inside: None,
+            accept_patch: false,
         }))
     }
 
@@ -203,6 +214,27 @@ impl Problem {
         Self::new(BODY_TOO_LARGE, format!("the body has at most {limit} bytes"))
     }
 
+    pub(super) fn value_too_large(limit: usize) -> Self {
+        Self::new(BODY_TOO_LARGE, format!("a value has at most {limit} bytes"))
+    }
+
+    pub(super) fn patch_type() -> Self {
+        let mut problem = Self::new(
+            PATCH_TYPE,
+            format!("a patch is a JSON merge patch: send it as Content-Type: {MERGE_PATCH}"),
+        );
+        problem.0.accept_patch = true;
+        problem
+    }
+
+    pub(super) fn force_not_allowed() -> Self {
+        Self::new(
+            NOT_ALLOWED,
+            "releasing by force is for operators: start the gateway with --allow-force-release, and keep others away \
+             from its address",
+        )
+    }
+
     pub(super) fn body_timeout(limit: Duration) -> Self {
         let limit = humantime::format_duration(limit);
         Self::new(BODY_TIMEOUT, format!("the body has {limit} to arrive"))
@@ -256,7 +288,8 @@ impl Problem {
         Self::new(
             OUTCOME_UNKNOWN,
             format!(
-                "the store has not answered in {limit}, and the write goes on: look whether it has happened"
+                "the store has not answered in {limit}, and the write goes on: look whether it has happened, or \
+                 repeat it with the same Idempotency-Key, if it had one"
             ),
         )
     }
@@ -344,6 +377,9 @@ impl Problem {
             HeaderValue::from_static("application/problem+json"),
         );
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if self.0.accept_patch {
+            headers.insert(ACCEPT_PATCH, HeaderValue::from_static(MERGE_PATCH));
+        }
         if let Some(pause) = self.0.retry_after {
             headers.insert(
                 header::RETRY_AFTER,

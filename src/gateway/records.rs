@@ -14,27 +14,31 @@ use serde::Serialize;
 
 use super::{
     Gateway, Problem, body, conditions, fences,
+    idempotency::{self, IdempotencyKey},
     path::{Fence, Key},
     token_header::Presented,
 };
-use crate::store::{Change, Record, Value, Write};
+use crate::{
+    name::{FenceName, RecordKey},
+    store::{Change, Record, Value, Write, Written},
+};
 
 /// What bytes are that nobody has named.
-const UNNAMED: &str = "application/octet-stream";
+pub(super) const UNNAMED: &str = "application/octet-stream";
 /// The most bytes of a media type.
 const LONGEST_TYPE: usize = 255;
 /// Stored bytes may be a page or a script of somebody else's: a browser that is led to them runs nothing.
 const HARMLESS: &str = "default-src 'none'; frame-ancestors 'none'; sandbox";
 
+/// Where a record is.
+pub(super) const RECORD: &str = "/v1/fences/{fence}/records/{*key}";
+
 pub(super) fn routes() -> Router<Arc<Gateway>> {
-    Router::new().route(
-        "/v1/fences/{fence}/records/{*key}",
-        get(read).put(put).delete(delete),
-    )
+    Router::new().route(RECORD, get(read).put(put).delete(delete))
 }
 
 #[derive(Serialize)]
-struct Put<'a> {
+struct Stored<'a> {
     fence: &'a str,
     key: &'a str,
     version: String,
@@ -45,6 +49,7 @@ async fn put(
     Fence(fence): Fence,
     Key(key): Key,
     Presented(token): Presented,
+    idempotency: IdempotencyKey,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -59,16 +64,22 @@ async fn put(
         change: Change::Put(Value { bytes, content_type }),
         condition,
     };
-    let written = gateway.write(write).await?;
+    let once = idempotency.once(&gateway, "PUT", &record(&fence, &key));
+    let (written, replayed) = gateway.write(write, once).await?;
+    Ok(idempotency::mark(stored(&fence, &key, written)?, replayed))
+}
+
+/// The answer to whatever leaves a record behind.
+pub(super) fn stored(fence: &FenceName, key: &RecordKey, written: Written) -> Result<Response, Problem> {
     let Some(version) = written.version else {
-        return Err(Problem::internal("a put left no version"));
+        return Err(Problem::internal("a stored record has no version"));
     };
     let status = if written.existed {
         StatusCode::OK
     } else {
         StatusCode::CREATED
     };
-    let body = Put {
+    let body = Stored {
         fence: fence.as_str(),
         key: key.as_str(),
         version: version.to_string(),
@@ -81,8 +92,10 @@ async fn delete(
     Fence(fence): Fence,
     Key(key): Key,
     Presented(token): Presented,
+    idempotency: IdempotencyKey,
     headers: HeaderMap,
-) -> Result<StatusCode, Problem> {
+) -> Result<Response, Problem> {
+    let once = idempotency.once(&gateway, "DELETE", &record(&fence, &key));
     let write = Write {
         fence,
         token: token.mark(),
@@ -90,8 +103,16 @@ async fn delete(
         change: Change::Delete,
         condition: conditions::of_write(&headers)?,
     };
-    gateway.write(write).await?;
-    Ok(StatusCode::NO_CONTENT)
+    let (_, replayed) = gateway.write(write, once).await?;
+    Ok(idempotency::mark(
+        StatusCode::NO_CONTENT.into_response(),
+        replayed,
+    ))
+}
+
+/// The path of a record, however it was encoded.
+pub(super) fn record<'a>(fence: &'a FenceName, key: &'a RecordKey) -> [&'a str; 3] {
+    ["records", fence.as_str(), key.as_str()]
 }
 
 /// With a token, the read is fenced. The token is looked at after the record: if it is still the mark then, it was
@@ -150,13 +171,13 @@ fn content_type(headers: &HeaderMap) -> Result<String, Problem> {
         return Ok(UNNAMED.into());
     };
     match value.to_str() {
-        Ok(text)
-            if given.next().is_none() && (1..=LONGEST_TYPE).contains(&text.len()) && !text.contains('\t') =>
-        {
-            Ok(text.into())
-        }
+        Ok(text) if given.next().is_none() && is_content_type(text) => Ok(text.into()),
         _ => Err(Problem::header_malformed(format!(
             "Content-Type is one media type of at most {LONGEST_TYPE} bytes of visible ASCII"
         ))),
     }
+}
+
+pub(super) fn is_content_type(text: &str) -> bool {
+    (1..=LONGEST_TYPE).contains(&text.len()) && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }

@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 use axum_server::{Handle, Server, accept::NoDelayAcceptor};
 use tokio::net::TcpListener;
 
-use super::{Config, Gateway, router};
+use super::{Config, Gateway, idempotency, router};
 use crate::{clock::Moment, grant::Locks, lock::given_back};
 
 /// Serves the gateway until `shutdown` ends, and then until the requests that are under way have ended.
@@ -31,6 +31,7 @@ pub async fn serve(
     let _close = CloseOnDrop(handle.clone());
     let draining = tokio::spawn(drain(gateway.clone(), handle.clone(), shutdown));
     let _stop = AbortOnDrop(draining.abort_handle());
+    let _forget = AbortOnDrop(tokio::spawn(idempotency::forget(gateway.clone())).abort_handle());
 
     let mut server = Server::<SocketAddr>::from_listener(listener)
         .acceptor(NoDelayAcceptor::new())

@@ -44,8 +44,13 @@ fn read(headers: &HeaderMap) -> Result<Option<Presented>, Problem> {
         return Err(Problem::tokens_differ());
     }
     let text = value.to_str().map_err(|_| Problem::token_not_text())?;
+    parse(text).map(|token| Some(Presented(token)))
+}
+
+/// Reads a token, wherever it was sent.
+pub(super) fn parse(text: &str) -> Result<Token, Problem> {
     match text.parse() {
-        Ok(token) => Ok(Some(Presented(token))),
+        Ok(token) => Ok(token),
         Err(TokenError::Foreign) => match text.parse().ok().and_then(Sequence::new) {
             Some(sequence) => Err(Problem::token_foreign(sequence)),
             None => Err(Problem::token_malformed(TokenError::Number)),

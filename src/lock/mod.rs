@@ -138,15 +138,16 @@ pub struct Request {
     pub floor: i64,
 }
 
-/// Names one acquisition: enough to renew or release it from any process.
+/// Names one acquisition: enough to renew or release it from any process. Not a secret, so whoever takes one from
+/// outside asks for the holder itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
     /// The fence.
     pub name: FenceName,
     /// The number of the acquisition.
     pub sequence: Sequence,
-    /// Its holder.
-    pub holder: Holder,
+    /// The hash of its holder, which only the holder itself knows.
+    pub holder: HolderHash,
 }
 
 /// How long an acquisition lasts, unless it is renewed.

@@ -89,7 +89,7 @@ impl SqliteLocks {
         let claim = Claim {
             name: request.name.clone(),
             sequence: Sequence::new(sequence).ok_or_else(|| unexpected("a sequence that is used up"))?,
-            holder: request.holder.clone(),
+            holder: request.holder.hash(),
         };
         Ok(Held {
             claim,
@@ -136,7 +136,7 @@ impl LockService for SqliteLocks {
     }
 
     async fn release(&self, claim: &Claim) -> Result<(), LockError> {
-        end(&self.file, &claim.name, &claim.holder.hash()).await
+        end(&self.file, &claim.name, &claim.holder).await
     }
 
     async fn inspect(&self, name: &FenceName) -> Result<LockState, LockError> {
@@ -161,7 +161,7 @@ impl LockService for SqliteLocks {
 
 impl Live {
     fn is(&self, claim: &Claim) -> bool {
-        self.sequence == claim.sequence.get() && self.holder == claim.holder.hash()
+        self.sequence == claim.sequence.get() && self.holder == claim.holder
     }
 }
 

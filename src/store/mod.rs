@@ -1,11 +1,18 @@
 //! Stores: where marks and records are kept, side by side, so that one transaction sees both.
 
+pub mod merge;
+pub mod once;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+pub mod transaction;
 
 use std::fmt;
+
+pub use merge::{MergeError, MergePatch};
+pub use once::{Done, Once};
+pub use transaction::{Operation, Transaction};
 
 use async_trait::async_trait;
 use time::OffsetDateTime;
@@ -88,11 +95,28 @@ pub struct Record {
     pub updated_at: OffsetDateTime,
 }
 
+/// A record in a list, without its value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed {
+    /// Its key.
+    pub key: RecordKey,
+    /// Which state this is.
+    pub version: Version,
+    /// The value's media type.
+    pub content_type: String,
+    /// The value's bytes.
+    pub length: u64,
+    /// When it was written.
+    pub updated_at: OffsetDateTime,
+}
+
 /// What is to be done to a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// Store this value.
     Put(Value),
+    /// Apply this merge patch to the JSON that is stored. The media type stays.
+    Merge(MergePatch),
     /// Remove the record, if it is there. The fence's mark stays.
     Delete,
 }
@@ -162,6 +186,30 @@ pub enum StoreError {
         /// The version that it is in; `None` if there is no record.
         current: Option<Version>,
     },
+    /// An operation's fence has no token. Nothing was changed.
+    #[error("no token is shown for fence {0}, which an operation writes to")]
+    TokenMissing(FenceName),
+    /// Another request was asked for under the key. Nothing was changed.
+    #[error("another request has been made under this key: take a new one")]
+    KeyReused,
+    /// A request under the key is under way. Nothing was changed by this one.
+    #[error("a request under this key is under way: ask again when it has ended")]
+    KeyInFlight,
+    /// There is no record to patch, or none that can be. Nothing was changed.
+    #[error(transparent)]
+    Merge(#[from] MergeError),
+    /// One operation of a transaction failed, so nothing was changed.
+    #[error("operation {place}, on record {key} of fence {fence}: {error}")]
+    Operation {
+        /// Its place among the operations, from 0.
+        place: usize,
+        /// Its fence.
+        fence: FenceName,
+        /// Its record.
+        key: RecordKey,
+        /// What was wrong with it.
+        error: Box<StoreError>,
+    },
     /// The database had something to say.
     #[error(transparent)]
     Database(#[from] DatabaseError),
@@ -178,7 +226,11 @@ impl StoreError {
 
     /// Whether the same call may succeed later without any change.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Database(error) if error.is_retryable())
+        match self {
+            Self::Database(error) => error.is_retryable(),
+            Self::KeyInFlight => true,
+            _ => false,
+        }
     }
 }
 
@@ -237,14 +289,23 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// It may or may not happen.
     async fn retire(&self, name: &FenceName, token: &Mark) -> Result<bool, StoreError>;
 
+    /// Up to `limit` records of a fence whose keys begin with `prefix`, in byte order, after the key `after`.
+    async fn records(
+        &self,
+        fence: &FenceName,
+        prefix: &str,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<Listed>, StoreError>;
+
     /// A record as it stands.
     async fn read(&self, fence: &FenceName, key: &RecordKey) -> Result<Option<Record>, StoreError>;
 
     /// Changes a record under the guard.
     ///
     /// # Errors
-    /// [`StoreError::Refused`] by the guard, [`StoreError::Condition`] by the condition, and
-    /// [`DatabaseError::OutcomeUnknown`] when the answer to the commit was lost.
+    /// [`StoreError::Refused`] by the guard, [`StoreError::Condition`] by the condition, [`StoreError::Merge`] by
+    /// what is stored, and [`DatabaseError::OutcomeUnknown`] when the answer to the commit was lost.
     ///
     /// # Cancel safety
     /// The write may or may not happen.
@@ -266,4 +327,22 @@ pub trait Store: fmt::Debug + Send + Sync {
     ) -> Result<Vec<Rejection>, StoreError> {
         Ok(Vec::new())
     }
+    /// Changes several records of several fences under the guard: all of them, or none.
+    ///
+    /// Asked for again with the same `once`, it gives the first answer again, whatever has become of the tokens.
+    ///
+    /// # Errors
+    /// [`StoreError::KeyReused`] and [`StoreError::KeyInFlight`] by `once`, [`StoreError::Refused`] by the guard,
+    /// [`StoreError::Operation`] when one of the operations cannot be done,
+    /// and [`DatabaseError::OutcomeUnknown`] when the answer to the commit was lost.
+    ///
+    /// # Cancel safety
+    /// The transaction may or may not happen.
+    async fn transact(&self, transaction: &Transaction, once: Option<&Once>) -> Result<Done, StoreError>;
+
+    /// Forgets the keys of [`Once`] whose time is over, and answers with how many they were.
+    ///
+    /// # Cancel safety
+    /// Some of them may be forgotten.
+    async fn forget_keys(&self) -> Result<u64, StoreError>;
 }

@@ -1,13 +1,18 @@
 //! The store in an SQLite file: for one machine, and for trying things out.
 
+mod once;
+mod transaction;
+
 use std::{fmt, path::PathBuf};
 
 use async_trait::async_trait;
-use sqlx::{Row, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{Row, sqlite::SqliteRow};
 use time::OffsetDateTime;
 
 use super::{
-    Change, EpochState, FenceState, Record, SealOutcome, Store, StoreError, Value, Version, Write, Written,
+    Done, EpochState, FenceState, Listed, Once, Record, SealOutcome, Store, StoreError, Transaction, Value,
+    Version, Write, Written,
+    transaction::{after_all, the_only_one},
 };
 use crate::{
     database::sqlite::SqliteFile,
@@ -156,6 +161,28 @@ impl Store for SqliteStore {
         Ok(retired.rows_affected() == 1)
     }
 
+    async fn records(
+        &self,
+        fence: &FenceName,
+        prefix: &str,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<Listed>, StoreError> {
+        let rows = sqlx::query(
+            "select key, version, content_type, length(value) as length, updated_at from record
+              where fence = $1 and key >= $2 and key < $3 and key > $4
+              order by key limit $5",
+        )
+        .bind(fence.as_str())
+        .bind(prefix)
+        .bind(after_all(prefix))
+        .bind(after)
+        .bind(limit)
+        .fetch_all(self.file.pool())
+        .await?;
+        rows.iter().map(listed_of).collect()
+    }
+
     async fn read(&self, fence: &FenceName, key: &RecordKey) -> Result<Option<Record>, StoreError> {
         let row = sqlx::query(
             "select value, content_type, version, updated_at from record where fence = $1 and key = $2",
@@ -178,33 +205,7 @@ impl Store for SqliteStore {
     }
 
     async fn write(&self, write: &Write) -> Result<Written, StoreError> {
-        let mut transaction = self.file.begin().await?;
-        guard::enter(&mut transaction, &write.fence, &write.token).await?;
-        let row = sqlx::query("select version from record where fence = $1 and key = $2")
-            .bind(write.fence.as_str())
-            .bind(write.key.as_str())
-            .fetch_optional(&mut *transaction)
-            .await?;
-        let current = row.map(|row| row.try_get(0)).transpose()?.map(Version);
-        if !write.condition.holds(current) {
-            return Err(StoreError::Condition { current });
-        }
-        let version = match &write.change {
-            Change::Put(value) => Some(put(&mut transaction, write, value).await?),
-            Change::Delete => {
-                sqlx::query("delete from record where fence = $1 and key = $2")
-                    .bind(write.fence.as_str())
-                    .bind(write.key.as_str())
-                    .execute(&mut *transaction)
-                    .await?;
-                None
-            }
-        };
-        transaction.commit().await?;
-        Ok(Written {
-            version,
-            existed: current.is_some(),
-        })
+        the_only_one(transaction::run(&self.file, &Transaction::from(write), None).await)
     }
 
     async fn note_rejections(&self, noted: &[Noted]) -> Result<(), StoreError> {
@@ -245,31 +246,14 @@ impl Store for SqliteStore {
         .await?;
         rows.iter().map(rejection_of).collect()
     }
-}
 
-async fn put(connection: &mut SqliteConnection, write: &Write, value: &Value) -> Result<Version, StoreError> {
-    let version: i64 = sqlx::query("update record_version set last = last + 1 returning last")
-        .fetch_one(&mut *connection)
-        .await?
-        .try_get(0)?;
-    sqlx::query(
-        "insert into record (fence, key, value, content_type, version, epoch, sequence, updated_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)
-         on conflict (fence, key) do update set value = excluded.value, content_type = excluded.content_type,
-            version = excluded.version, epoch = excluded.epoch, sequence = excluded.sequence,
-            updated_at = excluded.updated_at",
-    )
-    .bind(write.fence.as_str())
-    .bind(write.key.as_str())
-    .bind(&value.bytes)
-    .bind(&value.content_type)
-    .bind(version)
-    .bind(write.token.epoch.get())
-    .bind(write.token.sequence.get())
-    .bind(now())
-    .execute(connection)
-    .await?;
-    Ok(Version(version))
+    async fn transact(&self, transaction: &Transaction, once: Option<&Once>) -> Result<Done, StoreError> {
+        transaction::run(&self.file, transaction, once).await
+    }
+
+    async fn forget_keys(&self) -> Result<u64, StoreError> {
+        once::forget(&self.file).await
+    }
 }
 
 /// Milliseconds since 1970: for people, never compared.
@@ -301,6 +285,19 @@ fn epoch_of(row: &SqliteRow) -> Result<EpochState, StoreError> {
         .transpose()?;
     let epoch = Epoch::new(number).ok_or_else(|| StoreError::Corrupt(format!("an epoch of {number}")))?;
     Ok(EpochState { epoch, bound })
+}
+
+fn listed_of(row: &SqliteRow) -> Result<Listed, StoreError> {
+    let key: String = row.try_get("key")?;
+    Ok(Listed {
+        key: key
+            .parse()
+            .map_err(|_| StoreError::Corrupt(format!("a record under {key:?}")))?,
+        version: Version(row.try_get("version")?),
+        content_type: row.try_get("content_type")?,
+        length: row.try_get::<i64, _>("length")?.unsigned_abs(),
+        updated_at: moment(row.try_get("updated_at")?)?,
+    })
 }
 
 fn fence_of(row: &SqliteRow) -> Result<FenceState, StoreError> {

@@ -140,7 +140,7 @@ async fn without_the_right_to_signal_the_time_out_does_it() {
         .release(&fencegate::lock::Claim {
             name: name("f"),
             sequence: token.sequence,
-            holder: token.holder.clone(),
+            holder: token.holder.hash(),
         })
         .await
         .unwrap();

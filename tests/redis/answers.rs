@@ -34,7 +34,7 @@ async fn a_lost_answer_to_acquire_is_asked_for_again() {
     lost.await.unwrap();
     assert_eq!(held.claim.sequence.get(), 1, "the second script counted again");
     let state = directly.inspect(&held.claim.name).await.unwrap();
-    assert_eq!(state.holder.unwrap().holder, Some(held.claim.holder.hash()));
+    assert_eq!(state.holder.unwrap().holder, Some(held.claim.holder));
     through.renew(&held.claim).await.unwrap();
 }
 

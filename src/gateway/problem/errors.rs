@@ -1,16 +1,44 @@
 //! From the library's errors to problems: what the client may see of each, and what the log gets.
 
 use super::*;
-use crate::{database::DatabaseError, grant::GrantError, lock::LockError, store::StoreError};
+use crate::{
+    database::DatabaseError,
+    grant::GrantError,
+    lock::LockError,
+    name::{FenceName, RecordKey},
+    store::{MergeError, StoreError},
+};
 
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Refused(refusal) => Self::refused(&refusal),
             StoreError::Condition { current } => Self::version_mismatch(current),
+            StoreError::Merge(error) => error.into(),
+            StoreError::Operation {
+                place,
+                fence,
+                key,
+                error,
+            } => Self::from(*error).of_operation(place, &fence, &key),
+            StoreError::KeyReused => Self::new(KEY_REUSED, error.to_string()),
+            StoreError::KeyInFlight => Self::new(KEY_IN_FLIGHT, error.to_string()).retry_after(SOON),
+            StoreError::TokenMissing(fence) => Self::token_required().on(&fence),
             StoreError::Database(error) => error.into(),
             error => Self::internal(error),
         }
+    }
+}
+
+impl From<MergeError> for Problem {
+    fn from(error: MergeError) -> Self {
+        let kind = match error {
+            MergeError::Patch(_) => BODY_MALFORMED,
+            MergeError::Absent => RECORD_NOT_FOUND,
+            MergeError::NotJson => RECORD_NOT_JSON,
+            MergeError::TooLong { .. } => BODY_TOO_LARGE,
+        };
+        Self::new(kind, error.to_string())
     }
 }
 
@@ -31,7 +59,8 @@ impl From<DatabaseError> for Problem {
             .inside(error),
             DatabaseError::OutcomeUnknown(_) => Self::new(
                 OUTCOME_UNKNOWN,
-                "the store's answer to the commit was lost: look whether it has happened",
+                "the store's answer to the commit was lost: look whether it has happened, or repeat it with the same \
+                 Idempotency-Key, if it had one",
             )
             .inside(error),
             DatabaseError::NotMigrated(_) => Self::new(
@@ -56,6 +85,7 @@ impl From<GrantError> for Problem {
             GrantError::EpochChanged => {
                 Self::new(EPOCH_CHANGED, error.to_string()).retry_after(Duration::ZERO)
             }
+            GrantError::Foreign(_) => Self::new(LOCK_FOREIGN, error.to_string()),
             GrantError::Regressed { .. } | GrantError::OtherHistory { .. } => {
                 Self::new(LOCK_SERVICE_REGRESSED, error.to_string()).inside(error)
             }
@@ -78,6 +108,24 @@ impl From<LockError> for Problem {
 }
 
 impl Problem {
+    /// The fence that it is about, where no path names one.
+    pub(in super::super) fn on(mut self, fence: &FenceName) -> Self {
+        self.0.fence = Some(fence.to_string());
+        self
+    }
+
+    /// Says which operation of a transaction it is about.
+    fn of_operation(mut self, place: usize, fence: &FenceName, key: &RecordKey) -> Self {
+        self.0.detail = format!("operation {place}, on record {key}: {}", self.0.detail);
+        self.on(fence)
+    }
+
+    /// Says which operation of a transaction cannot be read.
+    pub(in super::super) fn in_operation(mut self, place: usize) -> Self {
+        self.0.detail = format!("operation {place}: {}", self.0.detail);
+        self
+    }
+
     /// A grant that failed. What was sealed or taken for it is given back, so that all may be asked again.
     pub(in super::super) fn not_granted(error: GrantError) -> Self {
         match error {

@@ -201,7 +201,7 @@ impl EtcdLocks {
         let claim = Claim {
             name: request.name.clone(),
             sequence: owner.sequence()?,
-            holder: request.holder.clone(),
+            holder: request.holder.hash(),
         };
         let identity = match &seen.identity {
             Some(identity) => identity.clone(),

@@ -157,7 +157,7 @@ impl Leases {
 }
 
 fn key(claim: &Claim) -> Acquisition {
-    (claim.name.clone(), claim.sequence.get(), claim.holder.hash())
+    (claim.name.clone(), claim.sequence.get(), claim.holder)
 }
 
 fn seconds(ttl: Duration) -> u64 {

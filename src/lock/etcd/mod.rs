@@ -63,7 +63,7 @@ impl EtcdLocks {
             .await?
             .take_kvs();
         let entry = kvs.into_iter().next().map(Entry::new).transpose()?;
-        Ok(entry.filter(|entry| entry.holder() == Some(claim.holder.hash())))
+        Ok(entry.filter(|entry| entry.holder() == Some(claim.holder)))
     }
 }
 

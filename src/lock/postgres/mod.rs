@@ -106,7 +106,7 @@ impl PostgresLocks {
             name: request.name.clone(),
             sequence: Sequence::new(row.try_get("sequence")?)
                 .ok_or_else(|| unexpected("a sequence below 1"))?,
-            holder: request.holder.clone(),
+            holder: request.holder.hash(),
         };
         Ok(Held {
             claim,
@@ -171,7 +171,7 @@ impl LockService for PostgresLocks {
     }
 
     async fn release(&self, claim: &Claim) -> Result<(), LockError> {
-        end(&self.pool, &claim.name, &claim.holder.hash()).await
+        end(&self.pool, &claim.name, &claim.holder).await
     }
 
     async fn inspect(&self, name: &FenceName) -> Result<LockState, LockError> {
@@ -196,7 +196,7 @@ impl LockService for PostgresLocks {
 
 impl Live {
     fn is(&self, claim: &Claim) -> bool {
-        self.sequence == claim.sequence.get() && self.holder == claim.holder.hash()
+        self.sequence == claim.sequence.get() && self.holder == claim.holder
     }
 }
 

@@ -90,7 +90,7 @@ impl RedisLocks {
             claim: Claim {
                 name: request.name.clone(),
                 sequence: Sequence::new(sequence).ok_or_else(|| self.unexpected("a counter below 1"))?,
-                holder: request.holder.clone(),
+                holder: request.holder.hash(),
             },
             term,
             identity: self.identity_of(identity)?,

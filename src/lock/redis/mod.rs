@@ -132,7 +132,7 @@ impl LockService for RedisLocks {
     }
 
     async fn release(&self, claim: &Claim) -> Result<(), LockError> {
-        let holder = claim.holder.hash();
+        let holder = claim.holder;
         let script = self.keys.release(claim);
         let mut asking = std::pin::pin!(self.link.ask::<i64>(&script));
         // Once it is on its way, who comes next can ask behind it.

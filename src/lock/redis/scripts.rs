@@ -122,14 +122,14 @@ impl Keys {
         let mut script = RENEW.prepare_invoke();
         script
             .key(self.lock(&claim.name))
-            .arg(hex::encode(claim.holder.hash().as_bytes()))
+            .arg(hex::encode(claim.holder.as_bytes()))
             .arg(claim.sequence.get());
         script
     }
 
     /// Frees the lock of an acquisition.
     pub(in crate::lock) fn release(&self, claim: &Claim) -> ScriptInvocation<'static> {
-        self.free(&claim.name, &claim.holder.hash(), &claim.sequence.to_string(), "")
+        self.free(&claim.name, &claim.holder, &claim.sequence.to_string(), "")
     }
 
     /// Frees the lock if this attempt is the last one of its holder that had to do with it.

@@ -163,7 +163,7 @@ impl LockService for Redlock {
             answers += usize::from(answer.is_ok());
         }
         self.lines.told(&claim.name, 1);
-        self.lines.released(&claim.name, &claim.holder.hash());
+        self.lines.released(&claim.name, &claim.holder);
         if answers < majority {
             let detail = format!("only {answers} of {} instances answered", self.instances.count());
             return Err(unavailable(&self.instances, &detail));

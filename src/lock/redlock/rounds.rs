@@ -101,7 +101,7 @@ impl Redlock {
         let claim = Claim {
             name: request.name.clone(),
             sequence: ballot.ok_or_else(|| unexpected(&self.instances, "a counter that is used up"))?,
-            holder: request.holder.clone(),
+            holder: request.holder.hash(),
         };
         let numbered = self.number(&claim, members, doing).await;
         if numbered < majority {

@@ -111,7 +111,7 @@ fn about(script: &'static Script, keys: &Keys, members: &str, claim: &Claim) -> 
     let mut script = on_instance(script, keys, &claim.name);
     script
         .arg(members)
-        .arg(hex::encode(claim.holder.hash().as_bytes()))
+        .arg(hex::encode(claim.holder.as_bytes()))
         .arg(claim.sequence.get());
     script
 }

@@ -78,7 +78,7 @@ impl ZookeeperLocks {
         let claim = Claim {
             name: request.name.clone(),
             sequence,
-            holder: request.holder.clone(),
+            holder: request.holder.hash(),
         };
         let (term, identity) = join(self.verify(&claim, &node), self.read_identity(&node.session)).await;
         match term? {
@@ -267,7 +267,7 @@ impl ZookeeperLocks {
             claim: Claim {
                 name: request.name.clone(),
                 sequence: self.sequence(&seen.stat).map_err(Stop::Answer)?,
-                holder: request.holder.clone(),
+                holder: request.holder.hash(),
             },
         };
         let granted = Granted {

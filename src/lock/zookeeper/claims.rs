@@ -66,7 +66,7 @@ impl Claims {
 
     /// The one that a claim names.
     pub(super) fn of(&self, claim: &Claim) -> Option<Granted> {
-        self.get(&claim.name, claim.holder.hash())
+        self.get(&claim.name, claim.holder)
             .filter(|granted| granted.sequence == claim.sequence)
     }
 
@@ -81,7 +81,7 @@ impl Claims {
 
     /// Extends an acquisition, unless it has expired meanwhile.
     pub(super) fn extend(&self, claim: &Claim, term: Term) -> bool {
-        let key = (claim.name.clone(), claim.holder.hash());
+        let key = (claim.name.clone(), claim.holder);
         let mut state = self.state();
         let granted = state
             .granted
@@ -98,7 +98,7 @@ impl Claims {
 
     /// Takes an acquisition out, to remove its znode.
     pub(super) fn take(&self, claim: &Claim) -> Option<Granted> {
-        let key = (claim.name.clone(), claim.holder.hash());
+        let key = (claim.name.clone(), claim.holder);
         let mut state = self.state();
         state
             .granted

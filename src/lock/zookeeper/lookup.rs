@@ -70,7 +70,7 @@ impl ZookeeperLocks {
 
     /// An acquisition's znode, if it lasts.
     pub(super) async fn find(&self, claim: &Claim) -> Result<Option<Contender>, LockError> {
-        let (lock, holder) = (&self.address().lock_path(&claim.name), Some(claim.holder.hash()));
+        let (lock, holder) = (&self.address().lock_path(&claim.name), Some(claim.holder));
         let ask = |session: Session| async move {
             let queue = self.queue(&session, lock).await?;
             for name in queue.names().take(1 + HANDED_OVER) {

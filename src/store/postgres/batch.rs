@@ -268,7 +268,7 @@ impl Verdicts {
             let version = match &item.write.change {
                 _ if i == end => last,
                 Change::Put(_) => self.drawn.pop(),
-                Change::Delete => None,
+                Change::Delete | Change::Merge(_) => None,
             };
             item.tell(Ok(Written { version, existed }));
             existed = version.is_some();
@@ -287,7 +287,8 @@ fn joins(chain: &[Item], item: &Item) -> bool {
 fn value_of(write: &Write) -> (&[u8], &str) {
     match &write.change {
         Change::Put(value) => (&value.bytes, &value.content_type),
-        Change::Delete => (&[], ""),
+        // Patches do not come here: what they make depends on what is stored.
+        Change::Delete | Change::Merge(_) => (&[], ""),
     }
 }
 

@@ -52,7 +52,7 @@ impl Item {
     pub(super) fn bytes(&self) -> usize {
         match &self.write.change {
             Change::Put(value) => value.bytes.len(),
-            Change::Delete => 0,
+            Change::Delete | Change::Merge(_) => 0,
         }
     }
 

@@ -2,7 +2,9 @@
 
 mod batch;
 mod group;
+mod once;
 mod rejections;
+mod transaction;
 
 use std::{fmt, time::Duration};
 
@@ -10,7 +12,11 @@ use async_trait::async_trait;
 use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
 
 use self::group::Group;
-use super::{EpochState, FenceState, Record, SealOutcome, Store, StoreError, Value, Version, Write, Written};
+use super::{
+    Change, Done, EpochState, FenceState, Listed, Once, Record, SealOutcome, Store, StoreError, Transaction,
+    Value, Version, Write, Written,
+    transaction::{after_all, the_only_one},
+};
 use crate::{
     database::{DatabaseError, postgres as database},
     guard::{postgres as guard, read_mark},
@@ -165,6 +171,28 @@ impl Store for PostgresStore {
         Ok(retired)
     }
 
+    async fn records(
+        &self,
+        fence: &FenceName,
+        prefix: &str,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<Listed>, StoreError> {
+        let rows = sqlx::query(
+            "select key, version, content_type, octet_length(value) as length, updated_at from fencegate.record
+              where fence = $1 and key >= $2 and key < $3 and key > $4
+              order by key limit $5",
+        )
+        .bind(fence.as_str())
+        .bind(prefix)
+        .bind(after_all(prefix))
+        .bind(after)
+        .bind(i64::from(limit))
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(listed_of).collect()
+    }
+
     async fn read(&self, fence: &FenceName, key: &RecordKey) -> Result<Option<Record>, StoreError> {
         let row = sqlx::query(
             "select value, content_type, version, updated_at from fencegate.record where fence = $1 and key = $2",
@@ -187,7 +215,21 @@ impl Store for PostgresStore {
     }
 
     async fn write(&self, write: &Write) -> Result<Written, StoreError> {
-        self.group.write(write.clone()).await
+        match write.change {
+            Change::Put(_) | Change::Delete => self.group.write(write.clone()).await,
+            // It depends on what is stored, so its row is held while it is computed.
+            Change::Merge(_) => {
+                the_only_one(transaction::run(&self.pool, &Transaction::from(write), None).await)
+            }
+        }
+    }
+
+    async fn transact(&self, transaction: &Transaction, once: Option<&Once>) -> Result<Done, StoreError> {
+        transaction::run(&self.pool, transaction, once).await
+    }
+
+    async fn forget_keys(&self) -> Result<u64, StoreError> {
+        once::forget(&self.pool).await
     }
 
     async fn note_rejections(&self, noted: &[Noted]) -> Result<(), StoreError> {
@@ -222,6 +264,19 @@ fn epoch_of(row: &PgRow) -> Result<EpochState, StoreError> {
         .transpose()?;
     let epoch = Epoch::new(number).ok_or_else(|| StoreError::Corrupt(format!("an epoch of {number}")))?;
     Ok(EpochState { epoch, bound })
+}
+
+fn listed_of(row: &PgRow) -> Result<Listed, StoreError> {
+    let key: String = row.try_get("key")?;
+    Ok(Listed {
+        key: key
+            .parse()
+            .map_err(|_| StoreError::Corrupt(format!("a record under {key:?}")))?,
+        version: Version(row.try_get("version")?),
+        content_type: row.try_get("content_type")?,
+        length: u64::from(row.try_get::<i32, _>("length")?.unsigned_abs()),
+        updated_at: row.try_get("updated_at")?,
+    })
 }
 
 fn fence_of(row: &PgRow) -> Result<FenceState, StoreError> {

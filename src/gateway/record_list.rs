@@ -1,0 +1,100 @@
+//! Which records a fence has.
+//!
+//! Pages go on from the last key that was shown, not from a count, so a record that stays is listed exactly once
+//! whatever is made or deleted meanwhile.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::{Query, State, rejection::QueryRejection},
+    http::header,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde::{Deserialize, Serialize};
+use time::format_description::well_known::Rfc3339;
+
+use super::{Gateway, Problem, fences, path::Fence, token_header::Presented};
+use crate::name::RecordKey;
+
+/// How many records a page has, unless asked otherwise, and at most.
+const PAGE: (u32, u32) = (100, 1000);
+
+pub(super) fn routes() -> Router<Arc<Gateway>> {
+    Router::new().route("/v1/fences/{fence}/records", get(list))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    #[serde(default)]
+    prefix: String,
+    #[serde(default)]
+    after: String,
+    limit: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct Shown {
+    key: String,
+    version: String,
+    content_type: String,
+    length: u64,
+    updated_at: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Page<'a> {
+    fence: &'a str,
+    records: Vec<Shown>,
+    /// The `after` of the next page; none on the last one.
+    next: Option<String>,
+}
+
+/// With a token, the listing is fenced, as a read is.
+async fn list(
+    State(gateway): State<Arc<Gateway>>,
+    Fence(fence): Fence,
+    token: Option<Presented>,
+    asked: Result<Query<Asked>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(asked) = asked.map_err(|error| Problem::query_malformed(error.body_text()))?;
+    let limit = asked.limit.unwrap_or(PAGE.0);
+    if !(1..=PAGE.1).contains(&limit) {
+        return Err(Problem::query_malformed(format!("limit is from 1 to {}", PAGE.1)));
+    }
+    for text in [&asked.prefix, &asked.after] {
+        if text.len() > RecordKey::LONGEST || text.chars().any(char::is_control) {
+            return Err(Problem::query_malformed(
+                "no record key is like prefix, or like after",
+            ));
+        }
+    }
+    let store = gateway.locks.store();
+    // One more than is shown, to know whether there is a next page.
+    let mut records = gateway
+        .read(store.records(&fence, &asked.prefix, &asked.after, limit + 1))
+        .await?;
+    if let Some(Presented(token)) = token {
+        fences::admit(&gateway, &fence, &token.mark()).await?;
+    }
+    let shown = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = records.len() > shown;
+    records.truncate(shown);
+    let page = Page {
+        fence: fence.as_str(),
+        next: records.last().filter(|_| more).map(|last| last.key.to_string()),
+        records: records
+            .into_iter()
+            .map(|record| Shown {
+                key: record.key.to_string(),
+                version: record.version.to_string(),
+                content_type: record.content_type,
+                length: record.length,
+                updated_at: record.updated_at.format(&Rfc3339).ok(),
+            })
+            .collect(),
+    };
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(page)).into_response())
+}

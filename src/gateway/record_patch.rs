@@ -1,0 +1,74 @@
+//! Merge patches of records.
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    body::Body,
+    extract::State,
+    http::{HeaderMap, header},
+    response::Response,
+    routing::patch,
+};
+
+use super::{
+    Gateway, Problem, body, conditions,
+    idempotency::{self, IdempotencyKey},
+    path::{Fence, Key},
+    records::{self, RECORD},
+    token_header::Presented,
+};
+use crate::store::{Change, MergePatch, Write};
+
+/// The only kind of patch there is.
+pub(super) const MERGE_PATCH: &str = "application/merge-patch+json";
+
+pub(super) fn routes() -> Router<Arc<Gateway>> {
+    Router::new().route(RECORD, patch(merge))
+}
+
+async fn merge(
+    State(gateway): State<Arc<Gateway>>,
+    Fence(fence): Fence,
+    Key(key): Key,
+    Presented(token): Presented,
+    idempotency: IdempotencyKey,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let config = &gateway.config;
+    if !is_merge_patch(&headers) {
+        return Err(Problem::patch_type());
+    }
+    let condition = conditions::of_write(&headers)?;
+    let bytes = body::read(body, config.max_value, config.body_timeout).await?;
+    let patch = MergePatch::new(&bytes, config.max_value)?;
+    let write = Write {
+        fence: fence.clone(),
+        token: token.mark(),
+        key: key.clone(),
+        change: Change::Merge(patch),
+        condition,
+    };
+    let once = idempotency.once(&gateway, "PATCH", &records::record(&fence, &key));
+    let (written, replayed) = gateway.write(write, once).await?;
+    Ok(idempotency::mark(
+        records::stored(&fence, &key, written)?,
+        replayed,
+    ))
+}
+
+/// Parameters such as a charset change nothing: JSON is UTF-8.
+fn is_merge_patch(headers: &HeaderMap) -> bool {
+    let mut given = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(value), None) = (given.next(), given.next()) else {
+        return false;
+    };
+    let essence = value
+        .to_str()
+        .unwrap_or_default()
+        .split(';')
+        .next()
+        .unwrap_or_default();
+    essence.trim().eq_ignore_ascii_case(MERGE_PATCH)
+}

@@ -1,0 +1,45 @@
+//! Ending somebody else's grant.
+
+use super::{GrantError, Locks};
+use crate::{lock::Claim, name::FenceName};
+
+impl Locks {
+    /// Ends whoever's grant of the fence, without its token: first the token is dead for the store, then the lock
+    /// is free for others. Nothing happens where nobody has it. Waiters keep their places, and their numbers stay
+    /// good, since the mark does not rise.
+    ///
+    /// For operators: the holder learns of it when it next writes or renews.
+    ///
+    /// # Errors
+    /// [`GrantError::Foreign`] when a program that does not go through fencegate has the lock; when the store or
+    /// the lock service cannot be asked, as [`Locks::release`].
+    ///
+    /// # Cancel safety
+    /// As [`Locks::release`].
+    pub async fn force_release(&self, name: &FenceName) -> Result<(), GrantError> {
+        // The mark is read first: a holder that comes after both looks is nobody's business here, and neither its
+        // mark nor its lock is the one that was seen.
+        let before = self.store.fence(name).await?;
+        let seen = self.service.inspect(name).await;
+        if let Some(fence) = before {
+            self.store.retire(name, &fence.mark).await?;
+        }
+        let Some(live) = seen?.holder else {
+            return Ok(());
+        };
+        let holder = live.holder.ok_or_else(|| GrantError::Foreign(name.clone()))?;
+        let claim = Claim {
+            name: name.clone(),
+            sequence: live.sequence,
+            holder,
+        };
+        self.service.release(&claim).await?;
+        // It may have been sealed between the two looks.
+        if let Some(fence) = self.store.fence(name).await?
+            && (fence.mark.sequence, fence.mark.holder) == (claim.sequence, claim.holder)
+        {
+            self.store.retire(name, &fence.mark).await?;
+        }
+        Ok(())
+    }
+}
