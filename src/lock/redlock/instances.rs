@@ -47,7 +47,7 @@ pub(super) struct Trail(Arc<Mutex<Vec<Option<Wire>>>>);
 /// How long an instance may take, for a lock with this TTL: short against it, so that one instance that does not
 /// answer costs little of the time that the lock is valid.
 pub(super) fn limit(ttl: Duration) -> Duration {
-    (ttl / 10).clamp(SHORTEST, LONGEST)
+    (ttl / 5).clamp(SHORTEST, LONGEST)
 }
 
 impl Instances {
@@ -130,10 +130,11 @@ impl Instances {
     pub(super) fn take_back(
         &self,
         trail: &Trail,
+        limit: Duration,
         until: Moment,
         script: impl Fn() -> ScriptInvocation<'static>,
     ) -> Round<i64> {
-        self.each(LONGEST, Arc::default(), |index, link| {
+        self.each(limit, Arc::default(), |index, link| {
             let (script, wire) = (script(), trail.at(index));
             async move {
                 let Some(wire) = wire else { return Ok(-1) };

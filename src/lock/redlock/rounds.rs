@@ -87,7 +87,7 @@ impl Redlock {
         let (majority, count) = (self.instances.majority(), self.instances.count());
         let first = self.take(request, members, doing).await;
         if first.taken() < majority {
-            return self.not_taken(&first);
+            return Ok(self.not_taken(&first));
         }
         let term = Term {
             ttl: doing.ttl,
@@ -152,7 +152,7 @@ impl Redlock {
         numbered.len()
     }
 
-    fn not_taken(&self, first: &First) -> Result<Outcome, LockError> {
+    fn not_taken(&self, first: &First) -> Outcome {
         let (majority, count) = (self.instances.majority(), self.instances.count());
         if first.no_members() > count - majority {
             // They may have agreed on another set since.
@@ -161,27 +161,27 @@ impl Redlock {
                 "{} instances have lost their data, so they do not count",
                 first.no_members()
             );
-            return Ok(Outcome::Unsettled(unavailable(&self.instances, &detail)));
+            return Outcome::Unsettled(unavailable(&self.instances, &detail));
         }
         if first.taken() + first.busy() >= majority {
-            return Ok(Outcome::Busy {
+            return Outcome::Busy {
                 expires_in: first.expires_in(majority),
-            });
+            };
         }
         let detail = format!(
             "{} of {count} instances answer, and {majority} are needed ({} have lost their data, so they do not count)",
             first.taken() + first.busy(),
             first.no_members()
         );
-        Err(unavailable(&self.instances, &detail))
+        Outcome::Unsettled(unavailable(&self.instances, &detail))
     }
 
     /// Takes back what an attempt did, wherever it may have done something. Waits for no more than a majority.
     async fn give_back(&self, name: &FenceName, holder: &HolderHash, doing: &Doing) {
         let script = || self.keys.undo(name, holder, doing.attempt);
-        let mut round = self
-            .instances
-            .take_back(&doing.trail, doing.sent + doing.ttl, script);
+        let mut round =
+            self.instances
+                .take_back(&doing.trail, limit(doing.ttl), doing.sent + doing.ttl, script);
         let mut answers = 0;
         while answers < self.instances.majority()
             && let Some((_, answer)) = round.next().await
