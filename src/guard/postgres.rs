@@ -1,7 +1,12 @@
 //! The guard in a Postgres transaction.
 
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
 // Only to ask how deep a connection is in savepoints, which sqlx itself does not pass on.
-use sqlx::{ConnectOptions, PgConnection, Postgres, Row, Transaction, postgres::PgRow};
+use sqlx::{
+    ConnectOptions, PgConnection, Postgres, Row, Transaction,
+    postgres::{PgConnectOptions, PgRow},
+};
 use sqlx_core::transaction::TransactionManager;
 
 use super::{GuardError, Guarded, Isolation, check, read_mark};
@@ -68,11 +73,23 @@ async fn enter_as(
 }
 
 /// Whether the pool's connections keep prepared statements. Behind PgBouncer in transaction mode they must not, which is
-/// said with `statement-cache-capacity=0` in the URL; sqlx tells nowhere else.
+/// said with `statement-cache-capacity=0` in the URL; sqlx passes it on nowhere else. Remembered for each pool, as
+/// making a URL takes longer than the guard itself.
 fn keeps_statements(pool: &sqlx::PgPool) -> bool {
-    let url = pool.connect_options().to_url_lossy();
-    !url.query_pairs()
-        .any(|(name, value)| name == "statement-cache-capacity" && value == "0")
+    static KNOWN: Mutex<Vec<(Weak<PgConnectOptions>, bool)>> = Mutex::new(Vec::new());
+    let options = pool.connect_options();
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    // An address that is still weakly referred to is nobody else's.
+    if let Some((_, keeps)) = known.iter().find(|(of, _)| of.as_ptr() == Arc::as_ptr(&options)) {
+        return *keeps;
+    }
+    let keeps = !options
+        .to_url_lossy()
+        .query_pairs()
+        .any(|(name, value)| name == "statement-cache-capacity" && value == "0");
+    known.retain(|(of, _)| of.strong_count() > 0);
+    known.push((Arc::downgrade(&options), keeps));
+    keeps
 }
 
 /// Behind PgBouncer in transaction mode, connect with `statement-cache-capacity=0`.

@@ -185,7 +185,8 @@ pub struct Held {
 pub struct LockState {
     /// The live holder, if there is one.
     pub holder: Option<HolderState>,
-    /// How many wait behind it; `None` where the service keeps no queue.
+    /// How many wait behind it; `None` where the service keeps no queue. Those who wait in another process may count
+    /// as one.
     pub waiting: Option<u64>,
 }
 

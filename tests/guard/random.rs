@@ -2,7 +2,10 @@
 //!
 //! `FENCEGATE_SEED=<number>` runs one schedule again, `FENCEGATE_SCHEDULES=<number>` as many as that.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use fencegate::{Epoch, Holder, Sequence, Token};
 use sqlx::Executor;
@@ -86,7 +89,7 @@ struct Holding {
 
 impl Holding {
     /// Errors are part of the game: what counts is which writes are there in the end.
-    async fn take(&mut self, step: Step, url: &str) {
+    async fn take(&mut self, step: Step, last: bool, url: &str) {
         let (fence, token) = (self.fence.as_str(), &self.token);
         let _ = match step {
             Step::Seal => {
@@ -133,12 +136,19 @@ impl Holding {
             Step::Commit => self.session.run("commit").await,
             Step::Rollback => self.session.run("rollback").await,
             Step::Die => {
+                self.entered = false;
                 self.session = Session::open(url).await;
                 Ok(0)
             }
         };
-        // Whoever seals may have ended it.
-        if self.session.run("").await.is_err_and(|code| code.len() != 5) {
+        // Whoever seals may have ended it. What is left open belongs to the next schedule otherwise.
+        if self
+            .session
+            .run(if last { "rollback" } else { "" })
+            .await
+            .is_err_and(|code| code.len() != 5)
+        {
+            self.entered = false;
             self.session = Session::open(url).await;
         }
     }
@@ -146,12 +156,15 @@ impl Holding {
 
 /// Runs one schedule on fences of its own. Two to four holders of two fences, each step of a random one that
 /// is not waiting.
-async fn schedule(seed: u64, url: &str) {
+async fn schedule(seed: u64, url: &str, sessions: &mut Vec<Session>) {
     let mut random = Random(seed);
     let mut idle: Vec<(Holding, Vec<Step>)> = Vec::new();
     for i in 0..2 + random.below(3) {
         let holding = Holding {
-            session: Session::open(url).await,
+            session: match sessions.pop() {
+                Some(session) => session,
+                None => Session::open(url).await,
+            },
             entered: false,
             in_savepoint: false,
             fence: format!("{seed}:{}", random.below(2)),
@@ -174,10 +187,13 @@ async fn schedule(seed: u64, url: &str) {
             idle.push(busy.join_next().await.unwrap().unwrap());
         }
         let (mut holding, mut steps) = idle.swap_remove(random.below(idle.len()));
-        let Some(step) = steps.pop() else { continue };
+        let Some(step) = steps.pop() else {
+            sessions.push(holding.session);
+            continue;
+        };
         let url = url.to_owned();
         busy.spawn(async move {
-            holding.take(step, &url).await;
+            holding.take(step, steps.is_empty(), &url).await;
             (holding, steps)
         });
         // Most steps end at once; one that waits for another lets the others go on.
@@ -205,15 +221,19 @@ async fn broken(seeds: std::ops::Range<u64>, server: &Postgres) -> Vec<u64> {
     .await
     .unwrap();
     let mut running = tokio::task::JoinSet::new();
-    for seed in seeds {
-        if running.len() == 4 {
-            running.join_next().await.unwrap().unwrap();
-        }
-        let url = server.url();
+    let left = Arc::new(Mutex::new(seeds));
+    for _ in 0..6 {
+        let (url, left) = (server.url(), left.clone());
         running.spawn(async move {
-            tokio::time::timeout(Duration::from_secs(60), schedule(seed, &url))
-                .await
-                .unwrap_or_else(|_| panic!("schedule {seed} does not end: FENCEGATE_SEED={seed}"));
+            let mut sessions = Vec::new();
+            loop {
+                let Some(seed) = left.lock().unwrap().next() else {
+                    return;
+                };
+                tokio::time::timeout(Duration::from_secs(60), schedule(seed, &url, &mut sessions))
+                    .await
+                    .unwrap_or_else(|_| panic!("a schedule does not end: FENCEGATE_SEED={seed}"));
+            }
         });
     }
     while let Some(done) = running.join_next().await {

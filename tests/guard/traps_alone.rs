@@ -1,6 +1,6 @@
 //! Traps that are no race: savepoints, triggers that do not fire, settings, and durability.
 
-use fencegate::{Locks, Sequence, Token, connect, guard};
+use fencegate::{Sequence, Token, connect, guard};
 use sqlx::Executor;
 
 use super::session::{LEVELS, Session};
@@ -270,24 +270,32 @@ async fn a_crash_under_asynchronous_commit() {
     let token = world.grant("f").await;
     let mut server = world.postgres.take().unwrap();
     pool.execute("create table open (id int)").await.unwrap();
-    let mut transaction = guard::begin(&pool, &name("f"), &token, Default::default())
-        .await
-        .unwrap();
-    transaction.execute("insert into open values (1)").await.unwrap();
-    transaction.commit().await.unwrap();
     let newer = next(&token);
-    world.locks.store().seal(&name("f"), &newer.mark()).await.unwrap();
-    // Acknowledged, and lost.
-    pool.execute("update fencegate.fence set sequence = 1000; insert into open values (2)")
-        .await
-        .unwrap();
-    server.kill9();
-    server.restart().await;
-    let locks: Locks = connect(&server.url(), None).await.unwrap();
-    let mark = locks.store().fence(&name("f")).await.unwrap().unwrap().mark;
-    assert_eq!(mark, newer.mark());
-    let mut session = Session::open(&server.url()).await;
-    assert_eq!(session.run("select from open").await, Ok(1));
+    for guarded in [false, true] {
+        if guarded {
+            let mut transaction = guard::begin(&pool, &name("f"), &newer, Default::default())
+                .await
+                .unwrap();
+            transaction.execute("insert into open values (1)").await.unwrap();
+            transaction.commit().await.unwrap();
+        } else {
+            pool.execute("checkpoint").await.unwrap();
+            world.locks.store().seal(&name("f"), &newer.mark()).await.unwrap();
+        }
+        // Acknowledged, and lost.
+        pool.execute("update fencegate.fence set sequence = 1000; insert into open values (2)")
+            .await
+            .unwrap();
+        server.kill9();
+        server.restart().await;
+        // Connections that are dead.
+        while pool.execute("select 1").await.is_err() {}
+        let locks = connect(&server.url(), None).await.unwrap();
+        let mark = locks.store().fence(&name("f")).await.unwrap().unwrap().mark;
+        assert_eq!(mark, newer.mark());
+        let mut session = Session::open(&server.url()).await;
+        assert_eq!(session.run("select from open").await, Ok(usize::from(guarded)));
+    }
 }
 
 /// A statement that is a transaction of its own holds nothing afterwards. Seen where the client sends it as text

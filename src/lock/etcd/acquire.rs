@@ -41,7 +41,7 @@ impl Attempt<'_> {
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         if self.undo {
-            self.leases.revoke_later(self.lease.id);
+            self.leases.revoke_later(self.lease.id, self.lease.ttl);
         }
     }
 }

@@ -14,6 +14,9 @@ use crate::{
     token::HolderHash,
 };
 
+/// The pause before a revocation is tried again.
+const PAUSE: Duration = Duration::from_millis(500);
+
 /// An etcd lease.
 #[derive(Debug, Clone)]
 pub(super) struct EtcdLease {
@@ -107,12 +110,18 @@ impl Leases {
         }
     }
 
-    /// Revokes a lease in the background, and with it whatever key lives by it.
-    pub(super) fn revoke_later(&self, lease: i64) {
+    /// Revokes a lease in the background, and with it whatever key lives by it. Tried until it is done, or the lease
+    /// has surely ended by itself.
+    pub(super) fn revoke_later(&self, id: i64, ttl: Duration) {
         let client = self.client.clone();
+        let ends = Moment::now() + ttl;
         give_back(async move {
-            if let Err(error) = client.revoke(lease).await {
-                tracing::debug!(%error, "an etcd lease stays until it expires");
+            while let Err(error) = client.revoke(id).await {
+                if ends.has_passed() || !error.is_retryable() {
+                    tracing::debug!(%error, "an etcd lease stays until it expires");
+                    return;
+                }
+                tokio::time::sleep(PAUSE).await;
             }
         });
     }

@@ -126,8 +126,10 @@ impl LockService for EtcdLocks {
 
     async fn release(&self, claim: &Claim) -> Result<(), LockError> {
         let created = claim.sequence.get();
-        if let Some(lease) = self.leases.forget(claim) {
-            if let Some(queue) = self.leave(&claim.name, lease.id, created).await? {
+        if let Some(lease) = self.leases.recall(claim) {
+            let left = self.leave(&claim.name, lease.id, created).await?;
+            self.leases.forget(claim);
+            if let Some(queue) = left {
                 self.leases.put_back(lease);
                 if let Some(line) = self.lines.get(&claim.name) {
                     line.tell(Release {
@@ -142,7 +144,7 @@ impl LockService for EtcdLocks {
             && self.leave(&claim.name, entry.lease, created).await?.is_some()
         {
             // Granted by another process, which does not know that its lease is free.
-            self.leases.revoke_later(entry.lease);
+            self.leases.revoke_later(entry.lease, entry.ttl());
         }
         Ok(())
     }
