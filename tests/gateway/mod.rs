@@ -5,6 +5,7 @@
 mod world;
 
 mod client;
+mod cuts;
 mod drain;
 mod fencing;
 mod force;

@@ -25,7 +25,9 @@ async fn unknown_paths_and_wrong_methods_are_problems() {
     for (method, path, allowed) in [
         (Method::GET, lease("a"), "POST,PUT,DELETE"),
         (Method::PATCH, lease("a"), "POST,PUT,DELETE"),
-        (Method::POST, record("a", "k"), "GET,HEAD,PUT,DELETE"),
+        (Method::POST, record("a", "k"), "GET,HEAD,PUT,PATCH,DELETE"),
+        (Method::PUT, "/v1/fences/a/records".into(), "GET,HEAD"),
+        (Method::GET, "/v1/transactions".into(), "POST"),
         (Method::DELETE, "/v1/fences/a".into(), "GET,HEAD"),
         (Method::GET, "/v1/fences/a/check".into(), "POST"),
         (Method::POST, "/v1/fences".into(), "GET,HEAD"),
