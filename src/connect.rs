@@ -1,6 +1,6 @@
 //! From URLs to a store and a lock service.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use crate::{
     database::DatabaseError,
@@ -93,7 +93,7 @@ async fn open_sqlite(url: &str) -> Result<OpenStore, ConnectError> {
     if file.is_empty() {
         return Err(ConnectError::NoFile);
     }
-    let path = Path::new(file);
+    let path = std::path::Path::new(file);
     Ok(OpenStore::Sqlite(
         crate::database::sqlite::SqliteFile::open(path).await?,
         path.to_owned(),

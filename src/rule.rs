@@ -33,6 +33,7 @@ pub enum Reason {
 
 impl Reason {
     /// The reason of this name.
+    #[cfg(feature = "postgres")]
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         let all = [Self::Stale, Self::HolderMismatch, Self::Unsealed];
         all.into_iter().find(|reason| reason.as_str() == name)

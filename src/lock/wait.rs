@@ -38,6 +38,7 @@ impl Backoff {
 
     /// Pauses after an attempt that found the lock busy, until there is news, or the lock is due to expire; never
     /// for longer than `longest`. Gives the error back if there is no time left.
+    #[cfg(feature = "postgres")]
     pub(super) async fn listen(
         &mut self,
         error: LockError,
