@@ -14,7 +14,11 @@
 #![warn(missing_docs)]
 #![cfg_attr(
     not(any(feature = "postgres", feature = "sqlite")),
-    allow(dead_code, unused_imports, reason = "without a store, nothing uses what stores share")
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "without a store, nothing uses what stores share"
+    )
 )]
 
 #[cfg(feature = "client")]
