@@ -151,7 +151,7 @@ impl Lease {
     /// As [`Lease::begin`], at another isolation level.
     ///
     /// # Errors
-    /// As [`Lease::begin`]; above read committed also conflicts, which are retryable: see [`crate::retry`].
+    /// As [`Lease::begin`]; above read committed also conflicts, which are retryable: see [`crate::retry()`].
     ///
     /// # Cancel safety
     /// Yes: the transaction is rolled back.
