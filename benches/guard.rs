@@ -23,17 +23,29 @@ fn median(mut numbers: Vec<f64>) -> f64 {
 /// What is compared.
 #[derive(Clone, Copy, PartialEq)]
 enum Way {
-    Plain,
+    Plain(Isolation),
     Guarded(Isolation),
     /// As a program in another language does it.
     Sql,
+    /// No guard, and a statement more that does nothing: what a round trip costs here.
+    RoundTrip,
 }
 
 async fn transaction(pool: &PgPool, way: Way, fence: &fencegate::FenceName, token: &Token, id: i32) {
     const UPDATE: &str = "update account set n = n + 1 where id = $1";
     match way {
-        Way::Plain => {
-            let mut transaction = pool.begin().await.unwrap();
+        Way::Plain(isolation) => {
+            let mut transaction = match isolation {
+                Isolation::ReadCommitted => pool.begin().await.unwrap(),
+                Isolation::RepeatableRead => pool
+                    .begin_with("begin isolation level repeatable read")
+                    .await
+                    .unwrap(),
+                Isolation::Serializable => pool
+                    .begin_with("begin isolation level serializable")
+                    .await
+                    .unwrap(),
+            };
             sqlx::query(UPDATE)
                 .bind(id)
                 .execute(&mut *transaction)
@@ -43,6 +55,20 @@ async fn transaction(pool: &PgPool, way: Way, fence: &fencegate::FenceName, toke
         }
         Way::Guarded(isolation) => {
             let mut transaction = guard::begin(pool, fence, token, isolation).await.unwrap();
+            sqlx::query(UPDATE)
+                .bind(id)
+                .execute(&mut *transaction)
+                .await
+                .unwrap();
+            transaction.commit().await.unwrap();
+        }
+        Way::RoundTrip => {
+            let mut transaction = pool.begin().await.unwrap();
+            sqlx::query("select $1")
+                .bind(id)
+                .execute(&mut *transaction)
+                .await
+                .unwrap();
             sqlx::query(UPDATE)
                 .bind(id)
                 .execute(&mut *transaction)
@@ -80,7 +106,7 @@ async fn rate(pool: &PgPool, way: Way, holders: &[(fencegate::FenceName, Token)]
             tokio::spawn(async move {
                 let mut done = 0;
                 while Instant::now() < end {
-                    transaction(&pool, way, &fence, &token, id as i32).await;
+                    transaction(&pool, way, &fence, &token, id as i32 * 1000).await;
                     done += 1;
                 }
                 done
@@ -127,13 +153,18 @@ async fn main() {
     let server = builder.start().await;
     let locks = connect(&server.url(), None).await.unwrap();
     locks.store().migrate().await.unwrap();
-    let pool = PgPool::connect(&server.url()).await.unwrap();
+    let pool = sqlx::postgres::PgPoolOptions::new()
+        .max_connections(20)
+        .connect(&server.url())
+        .await
+        .unwrap();
     pool.execute(
         "create table account (id int primary key, n bigint) with (fillfactor = 50);
-        insert into account select n, 0 from generate_series(0, 15) n",
+        insert into account select n, 0 from generate_series(0, 15999) n",
     )
     .await
     .unwrap();
+    pool.execute("vacuum analyze account").await.unwrap();
     let mut holders = Vec::new();
     for i in 0..16 {
         let options = fencegate::Options {
@@ -151,17 +182,22 @@ async fn main() {
         ("repeatable read", Way::Guarded(Isolation::RepeatableRead)),
         ("serializable", Way::Guarded(Isolation::Serializable)),
         ("fencegate.enter", Way::Sql),
+        ("select $1", Way::RoundTrip),
     ];
     for clients in [1, 16] {
         let holders = &holders[..clients];
         let mut ratios = vec![Vec::new(); ways.len()];
         let mut plain_rates = Vec::new();
-        rate(&pool, Way::Plain, holders, seconds / 2).await;
+        rate(&pool, Way::Sql, holders, seconds / 2).await;
         for _ in 0..rounds {
             for (i, (_, way)) in ways.iter().enumerate() {
-                let before = rate(&pool, Way::Plain, holders, seconds / 2).await;
+                let unguarded = Way::Plain(match way {
+                    Way::Guarded(isolation) => *isolation,
+                    _ => Isolation::ReadCommitted,
+                });
+                let before = rate(&pool, unguarded, holders, seconds / 2).await;
                 let guarded = rate(&pool, *way, holders, seconds).await;
-                let after = rate(&pool, Way::Plain, holders, seconds / 2).await;
+                let after = rate(&pool, unguarded, holders, seconds / 2).await;
                 let plain = (before + after) / 2.0;
                 plain_rates.push(plain);
                 ratios[i].push(guarded / plain);

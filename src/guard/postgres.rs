@@ -44,6 +44,24 @@ pub async fn enter_with(
     enter_as(connection, fence, token, false).await
 }
 
+const TRY_ENTER: &str = "select fencegate.try_enter($1, $2, $3, $4)";
+const ENTER_AS: &str = "select mark_epoch as epoch, mark_sequence as sequence, mark_holder as holder
+    from fencegate.enter_as($1, $2, $3, $4)";
+
+fn query<'q>(
+    sql: &'static str,
+    fence: &'q FenceName,
+    token: &'q Token,
+    prepared: bool,
+) -> sqlx::query::Query<'q, Postgres, sqlx::postgres::PgArguments> {
+    sqlx::query(sql)
+        .persistent(prepared)
+        .bind(fence.as_str())
+        .bind(token.epoch.get())
+        .bind(token.sequence.get())
+        .bind(token.holder.as_bytes().as_slice())
+}
+
 /// `prepared`: with a statement that the connection keeps.
 async fn enter_as(
     connection: &mut PgConnection,
@@ -52,20 +70,17 @@ async fn enter_as(
     prepared: bool,
 ) -> Result<(), GuardError> {
     // One round trip: the function's statements have a snapshot each.
-    let row = sqlx::query(
-        "select verdict, mark_epoch as epoch, mark_sequence as sequence, mark_holder as holder
-           from fencegate.enter_as($1, $2, $3, $4)",
-    )
-    .persistent(prepared)
-    .bind(fence.as_str())
-    .bind(token.epoch.get())
-    .bind(token.sequence.get())
-    .bind(token.holder.as_bytes().as_slice())
-    .fetch_one(connection)
-    .await?;
-    if row.try_get::<&str, _>("verdict")? == "admit" {
+    if query(TRY_ENTER, fence, token, prepared)
+        .fetch_one(&mut *connection)
+        .await?
+        .try_get(0)?
+    {
         return Ok(());
     }
+    // Why not, while the mark is held still.
+    let row = query(ENTER_AS, fence, token, prepared)
+        .fetch_one(connection)
+        .await?;
     let sealed = row.try_get::<Option<i64>, _>("epoch")?.is_some();
     let mark = if sealed { Some(mark_of(&row)?) } else { None };
     check(fence, mark, &token.mark())?;
