@@ -133,7 +133,12 @@ async fn a_grant_that_is_dropped_at_any_moment_leaves_the_fence_free() {
         eventually(SOON, async || {
             match world.locks.try_acquire("f", world.ttl).await {
                 Ok(lease) => lease.release().await.is_ok(),
-                Err(_) => false,
+                Err(error) => {
+                    // Shown if it never comes free.
+                    println!("{}: {error}", world.locks.service().kind());
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    false
+                }
             }
         })
         .await;
