@@ -115,32 +115,37 @@ async fn writes_do_not_need_the_lock_service() {
     assert!(next.token().sequence > token.sequence);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_grant_that_is_dropped_at_any_moment_leaves_the_fence_free() {
-    for world in [
-        World::sqlite().await,
-        World::postgres().await,
-        World::postgres_and_etcd().await,
-    ] {
-        let world = Arc::new(world);
-        for i in 0..40u64 {
-            let patience = Duration::from_micros(i * 400);
-            let acquire = world.locks.acquire("f", Duration::from_secs(600));
-            if let Ok(lease) = tokio::time::timeout(patience, acquire).await {
-                lease.unwrap().release().await.unwrap();
-            }
-        }
-        eventually(SOON, async || {
-            match world.locks.try_acquire("f", world.ttl).await {
-                Ok(lease) => lease.release().await.is_ok(),
-                Err(error) => {
-                    // Shown if it never comes free.
-                    println!("{}: {error}", world.locks.service().kind());
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                    false
+/// Its moments mean something only where the machine is not busy with other tests.
+mod heavy {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_grant_that_is_dropped_at_any_moment_leaves_the_fence_free() {
+        for world in [
+            World::sqlite().await,
+            World::postgres().await,
+            World::postgres_and_etcd().await,
+        ] {
+            let world = Arc::new(world);
+            for i in 0..40u64 {
+                let patience = Duration::from_micros(i * 400);
+                let acquire = world.locks.acquire("f", Duration::from_secs(600));
+                if let Ok(lease) = tokio::time::timeout(patience, acquire).await {
+                    lease.unwrap().release().await.unwrap();
                 }
             }
-        })
-        .await;
+            eventually(SOON, async || {
+                match world.locks.try_acquire("f", world.ttl).await {
+                    Ok(lease) => lease.release().await.is_ok(),
+                    Err(error) => {
+                        // Shown if it never comes free.
+                        println!("{}: {error}", world.locks.service().kind());
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                        false
+                    }
+                }
+            })
+            .await;
+        }
     }
 }
