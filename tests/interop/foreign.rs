@@ -76,14 +76,14 @@ impl Foreign {
         }
     }
 
-    async fn tell(&mut self, command: &str) {
+    pub async fn tell(&mut self, command: &str) {
         self.commands
             .write_all(format!("{command}\n").as_bytes())
             .await
             .unwrap();
     }
 
-    async fn answer(&mut self) -> String {
+    pub async fn answer(&mut self) -> String {
         self.answers
             .next_line()
             .await
@@ -91,7 +91,7 @@ impl Foreign {
             .expect("the program still runs")
     }
 
-    async fn ask(&mut self, command: &str) -> String {
+    pub async fn ask(&mut self, command: &str) -> String {
         self.tell(command).await;
         self.answer().await
     }

@@ -2,7 +2,7 @@
 
 #[cfg(feature = "etcd")]
 mod etcd;
-#[cfg(any(feature = "etcd", feature = "zookeeper"))]
+#[cfg(any(feature = "etcd", feature = "redis", feature = "zookeeper"))]
 mod foreign;
 #[cfg(feature = "redis")]
 mod redis_py;

@@ -2,7 +2,6 @@
 
 use std::{
     path::Path,
-    process::Stdio,
     time::{Duration, Instant},
 };
 
@@ -10,64 +9,24 @@ use fencegate::{
     Holder,
     lock::{LockError, LockService, Request, redis::RedisLocks},
 };
-use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
-    process::{Child, ChildStdin, ChildStdout, Command},
-};
+use tokio::process::Command;
 
+use super::foreign::Foreign;
 use crate::support::{Redis, programs};
 
 const KEY: &str = "fencegate/locks/a";
 
 /// A Python program with a lock of redis-py.
-struct RedisPy {
-    commands: ChildStdin,
-    answers: Lines<BufReader<ChildStdout>>,
-    _process: Child,
-}
-
-impl RedisPy {
-    fn start(server: &Redis) -> Self {
-        programs::require(
-            Path::new("/usr/lib/python3/dist-packages/redis/lock.py"),
-            "python3-redis",
-        );
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/redis_py.py");
-        // Debian's, which sees Debian's packages.
-        let mut process = Command::new("/usr/bin/python3")
-            .arg(script)
-            .arg(server.port().to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        Self {
-            commands: process.stdin.take().unwrap(),
-            answers: BufReader::new(process.stdout.take().unwrap()).lines(),
-            _process: process,
-        }
-    }
-
-    async fn tell(&mut self, command: &str) {
-        self.commands
-            .write_all(format!("{command}\n").as_bytes())
-            .await
-            .unwrap();
-    }
-
-    async fn answer(&mut self) -> String {
-        self.answers
-            .next_line()
-            .await
-            .unwrap()
-            .expect("the program still runs")
-    }
-
-    async fn ask(&mut self, command: &str) -> String {
-        self.tell(command).await;
-        self.answer().await
-    }
+fn redis_py(server: &Redis) -> Foreign {
+    programs::require(
+        Path::new("/usr/lib/python3/dist-packages/redis/lock.py"),
+        "python3-redis",
+    );
+    // Debian's, which sees Debian's packages.
+    let mut command = Command::new("/usr/bin/python3");
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/redis_py.py"));
+    command.arg(server.port().to_string());
+    Foreign::start(command)
 }
 
 fn request(ttl: Duration, wait: Duration) -> Request {
@@ -86,10 +45,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 #[tokio::test]
 async fn theirs_excludes_ours() {
     let server = Redis::start().await;
-    let (locks, mut python) = (
-        RedisLocks::connect(&server.url()).unwrap(),
-        RedisPy::start(&server),
-    );
+    let (locks, mut python) = (RedisLocks::connect(&server.url()).unwrap(), redis_py(&server));
     assert_eq!(python.ask(&format!("acquire {KEY} 60 0")).await, "acquired");
     let error = locks.acquire(&request(MINUTE, Duration::ZERO)).await.unwrap_err();
     assert!(matches!(error, LockError::Busy { .. }), "{error}");
@@ -112,10 +68,7 @@ async fn theirs_excludes_ours() {
 #[tokio::test]
 async fn ours_excludes_theirs() {
     let server = Redis::start().await;
-    let (locks, mut python) = (
-        RedisLocks::connect(&server.url()).unwrap(),
-        RedisPy::start(&server),
-    );
+    let (locks, mut python) = (RedisLocks::connect(&server.url()).unwrap(), redis_py(&server));
     let held = locks.acquire(&request(MINUTE, Duration::ZERO)).await.unwrap();
     assert_eq!(python.ask(&format!("acquire {KEY} 60 0")).await, "busy");
     python.tell(&format!("acquire {KEY} 60 30")).await;
@@ -131,10 +84,7 @@ async fn ours_excludes_theirs() {
 #[tokio::test]
 async fn a_lock_of_theirs_that_expired_is_not_released_from_under_ours() {
     let server = Redis::start().await;
-    let (locks, mut python) = (
-        RedisLocks::connect(&server.url()).unwrap(),
-        RedisPy::start(&server),
-    );
+    let (locks, mut python) = (RedisLocks::connect(&server.url()).unwrap(), redis_py(&server));
     assert_eq!(python.ask(&format!("acquire {KEY} 0.3 0")).await, "acquired");
     let held = locks.acquire(&request(MINUTE, MINUTE)).await.unwrap();
     assert_eq!(python.ask("release").await, "not owned");
@@ -144,10 +94,7 @@ async fn a_lock_of_theirs_that_expired_is_not_released_from_under_ours() {
 #[tokio::test]
 async fn both_take_turns_under_contention() {
     let server = Redis::start().await;
-    let (locks, mut python) = (
-        RedisLocks::connect(&server.url()).unwrap(),
-        RedisPy::start(&server),
-    );
+    let (locks, mut python) = (RedisLocks::connect(&server.url()).unwrap(), redis_py(&server));
     let mut last = 0;
     for _ in 0..20 {
         assert_eq!(python.ask(&format!("acquire {KEY} 60 30")).await, "acquired");
