@@ -12,7 +12,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use time::format_description::well_known::Rfc3339;
 
-use super::{Gateway, Problem, path::Fence, token_header::Presented};
+use super::{Gateway, Problem, paging, path::Fence, token_header::Presented};
 use crate::{
     guard::{self, GuardError},
     lock::LockState,
@@ -20,9 +20,6 @@ use crate::{
     store::FenceState,
     token::Mark,
 };
-
-/// How many fences a page has, unless asked otherwise, and at most.
-const PAGE: (u32, u32) = (100, 1000);
 
 pub(super) fn routes() -> Router<Arc<Gateway>> {
     Router::new()
@@ -90,10 +87,7 @@ async fn list(
     asked: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(asked) = asked.map_err(|error| Problem::query_malformed(error.body_text()))?;
-    let limit = asked.limit.unwrap_or(PAGE.0);
-    if !(1..=PAGE.1).contains(&limit) {
-        return Err(Problem::query_malformed(format!("limit is from 1 to {}", PAGE.1)));
-    }
+    let limit = paging::limit(asked.limit)?;
     for text in [&asked.prefix, &asked.after] {
         if text.len() > FenceName::LONGEST || text.chars().any(char::is_control) {
             return Err(Problem::query_malformed(
@@ -102,7 +96,7 @@ async fn list(
         }
     }
     // One more than is shown, to know whether there is a next page.
-    let fences = gateway
+    let mut fences = gateway
         .read(
             gateway
                 .locks
@@ -110,21 +104,24 @@ async fn list(
                 .fences(&asked.prefix, &asked.after, limit + 1),
         )
         .await?;
-    let shown = usize::try_from(limit).unwrap_or(usize::MAX);
-    let last = shown.checked_sub(1).filter(|_| fences.len() > shown);
-    let next = last.map(|last| fences[last].name.to_string());
-    let fences = fences.iter().take(shown).map(|state| Listed {
-        fence: state.name.to_string(),
-        mark: state.mark.to_string(),
-        epoch: state.mark.epoch.get(),
-        sequence: state.mark.sequence.to_string(),
-        sealed_at: sealed_at(state),
-    });
+    let more = paging::cut(&mut fences, limit);
     let page = Page {
-        fences: fences.collect(),
-        next,
+        next: fences.last().filter(|_| more).map(|last| last.name.to_string()),
+        fences: fences.iter().map(Listed::from).collect(),
     };
     Ok(uncached(page))
+}
+
+impl From<&FenceState> for Listed {
+    fn from(state: &FenceState) -> Self {
+        Self {
+            fence: state.name.to_string(),
+            mark: state.mark.to_string(),
+            epoch: state.mark.epoch.get(),
+            sequence: state.mark.sequence.to_string(),
+            sealed_at: sealed_at(state),
+        }
+    }
 }
 
 async fn show(State(gateway): State<Arc<Gateway>>, Fence(name): Fence) -> Result<Response, Problem> {

@@ -15,11 +15,13 @@ mod fences;
 mod health;
 mod idempotency;
 mod leases;
+mod paging;
 mod path;
 mod problem;
 mod record_list;
 mod record_patch;
 mod records;
+mod rejections;
 mod server;
 mod token_header;
 mod transactions;
@@ -60,6 +62,7 @@ fn router(gateway: Arc<Gateway>) -> Router {
         .merge(record_list::routes())
         .merge(record_patch::routes())
         .merge(transactions::routes())
+        .merge(rejections::routes())
         .merge(health::routes())
         .fallback(async || Problem::route_not_found())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())

@@ -15,11 +15,8 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use time::format_description::well_known::Rfc3339;
 
-use super::{Gateway, Problem, fences, path::Fence, token_header::Presented};
+use super::{Gateway, Problem, fences, paging, path::Fence, token_header::Presented};
 use crate::name::RecordKey;
-
-/// How many records a page has, unless asked otherwise, and at most.
-const PAGE: (u32, u32) = (100, 1000);
 
 pub(super) fn routes() -> Router<Arc<Gateway>> {
     Router::new().route("/v1/fences/{fence}/records", get(list))
@@ -60,10 +57,7 @@ async fn list(
     asked: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(asked) = asked.map_err(|error| Problem::query_malformed(error.body_text()))?;
-    let limit = asked.limit.unwrap_or(PAGE.0);
-    if !(1..=PAGE.1).contains(&limit) {
-        return Err(Problem::query_malformed(format!("limit is from 1 to {}", PAGE.1)));
-    }
+    let limit = paging::limit(asked.limit)?;
     for text in [&asked.prefix, &asked.after] {
         if text.len() > RecordKey::LONGEST || text.chars().any(char::is_control) {
             return Err(Problem::query_malformed(
@@ -79,9 +73,7 @@ async fn list(
     if let Some(Presented(token)) = token {
         fences::admit(&gateway, &fence, &token.mark()).await?;
     }
-    let shown = usize::try_from(limit).unwrap_or(usize::MAX);
-    let more = records.len() > shown;
-    records.truncate(shown);
+    let more = paging::cut(&mut records, limit);
     let page = Page {
         fence: fence.as_str(),
         next: records.last().filter(|_| more).map(|last| last.key.to_string()),

@@ -319,14 +319,16 @@ pub trait Store: fmt::Debug + Send + Sync {
         Ok(())
     }
 
-    /// The newest rejections, newest first.
+    /// Up to `limit` rejections, newest first, of one fence or of all; with `before`, only those whose id is lower.
     async fn rejections(
         &self,
         _fence: Option<&FenceName>,
+        _before: Option<i64>,
         _limit: u32,
     ) -> Result<Vec<Rejection>, StoreError> {
         Ok(Vec::new())
     }
+
     /// Changes several records of several fences under the guard: all of them, or none.
     ///
     /// Asked for again with the same `once`, it gives the first answer again, whatever has become of the tokens.

@@ -235,12 +235,18 @@ impl Store for SqliteStore {
         Ok(transaction.commit().await?)
     }
 
-    async fn rejections(&self, fence: Option<&FenceName>, limit: u32) -> Result<Vec<Rejection>, StoreError> {
+    async fn rejections(
+        &self,
+        fence: Option<&FenceName>,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<Rejection>, StoreError> {
         let rows = sqlx::query(
             "select id, at, fence, reason, presented, mark, late, source, who, count from rejection
-              where $1 is null or fence = $1 order by id desc limit $2",
+              where ($1 is null or fence = $1) and id < $2 order by id desc limit $3",
         )
         .bind(fence.map(FenceName::as_str))
+        .bind(before.unwrap_or(i64::MAX))
         .bind(limit)
         .fetch_all(self.file.pool())
         .await?;

@@ -18,6 +18,7 @@ mod outages;
 mod patches;
 mod program;
 mod records;
+mod rejections;
 mod replicas;
 mod requests;
 mod secrets;

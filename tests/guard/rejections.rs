@@ -19,7 +19,13 @@ async fn a_crowd(locks: Locks, begin: impl AsyncFn(&fencegate::Lease) -> Result<
         assert!(begin(&lease).await.unwrap_err().is_stale());
     }
     locks.rejections().flush().await;
-    let stored = async || locks.store().rejections(Some(&name("f")), 100).await.unwrap();
+    let stored = async || {
+        locks
+            .store()
+            .rejections(Some(&name("f")), None, 100)
+            .await
+            .unwrap()
+    };
     crate::support::eventually(crate::support::eventually::PATIENCE, async || {
         stored().await.iter().map(|row| row.count).sum::<i64>() == 200
     })
@@ -38,7 +44,7 @@ async fn a_crowd(locks: Locks, begin: impl AsyncFn(&fencegate::Lease) -> Result<
     assert!(
         locks
             .store()
-            .rejections(Some(&name("g")), 100)
+            .rejections(Some(&name("g")), None, 100)
             .await
             .unwrap()
             .is_empty()

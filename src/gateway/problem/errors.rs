@@ -1,6 +1,8 @@
 //! From the library's errors to problems: what the client may see of each, and what the log gets.
 
-use super::*;
+use std::time::Duration;
+
+use super::{Problem, SOON, kinds::*};
 use crate::{
     database::DatabaseError,
     grant::GrantError,

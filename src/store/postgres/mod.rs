@@ -236,8 +236,13 @@ impl Store for PostgresStore {
         rejections::note(&self.pool, noted).await
     }
 
-    async fn rejections(&self, fence: Option<&FenceName>, limit: u32) -> Result<Vec<Rejection>, StoreError> {
-        rejections::newest(&self.pool, fence, limit).await
+    async fn rejections(
+        &self,
+        fence: Option<&FenceName>,
+        before: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<Rejection>, StoreError> {
+        rejections::newest(&self.pool, fence, before, limit).await
     }
 }
 

@@ -36,14 +36,17 @@ pub(super) async fn note(pool: &PgPool, noted: &[Noted]) -> Result<(), StoreErro
 pub(super) async fn newest(
     pool: &PgPool,
     fence: Option<&FenceName>,
+    before: Option<i64>,
     limit: u32,
 ) -> Result<Vec<Rejection>, StoreError> {
     let rows = sqlx::query(
         "select id, at, fence, reason, presented, mark, (extract(epoch from late) * 1000)::bigint as late_ms,
                 source, who, relation, count
-           from fencegate.rejection where $1::text is null or fence = $1 order by id desc limit $2",
+           from fencegate.rejection where ($1::text is null or fence = $1) and id < $2
+          order by id desc limit $3",
     )
     .bind(fence.map(FenceName::as_str))
+    .bind(before.unwrap_or(i64::MAX))
     .bind(i64::from(limit))
     .fetch_all(pool)
     .await?;

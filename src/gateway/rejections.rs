@@ -1,0 +1,110 @@
+//! Who was refused, when, with which token, and how late.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    extract::{Query, State, rejection::QueryRejection},
+    http::header,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde::{Deserialize, Serialize};
+use time::format_description::well_known::Rfc3339;
+
+use super::{Gateway, Problem, paging};
+use crate::{name::FenceName, rejections::Rejection};
+
+pub(super) fn routes() -> Router<Arc<Gateway>> {
+    Router::new().route("/v1/rejections", get(list))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Asked {
+    fence: Option<String>,
+    after: Option<String>,
+    limit: Option<u32>,
+}
+
+/// One row: refusals of one token on one fence within about a second.
+#[derive(Serialize)]
+struct Shown {
+    id: String,
+    /// When the last of them was.
+    at: Option<String>,
+    fence: String,
+    reason: String,
+    presented: Option<String>,
+    mark: Option<String>,
+    /// How long after the mark was sealed.
+    late_ms: Option<u64>,
+    /// `gateway`, `guard` or `report`.
+    source: String,
+    who: String,
+    /// The protected table, in report mode.
+    table: Option<String>,
+    /// How many refusals this row stands for.
+    count: i64,
+}
+
+#[derive(Serialize)]
+struct Page {
+    rejections: Vec<Shown>,
+    /// The `after` of the next page; none on the last one.
+    next: Option<String>,
+}
+
+/// Newest first.
+async fn list(
+    State(gateway): State<Arc<Gateway>>,
+    asked: Result<Query<Asked>, QueryRejection>,
+) -> Result<Response, Problem> {
+    let Query(asked) = asked.map_err(|error| Problem::query_malformed(error.body_text()))?;
+    let limit = paging::limit(asked.limit)?;
+    let fence: Option<FenceName> = asked
+        .fence
+        .map(|fence| fence.parse())
+        .transpose()
+        .map_err(|error| Problem::name_malformed(&error))?;
+    let before = asked.after.as_deref().map(id).transpose()?;
+    // One more than is shown, to know whether there is a next page.
+    let reading = gateway
+        .locks
+        .store()
+        .rejections(fence.as_ref(), before, limit + 1);
+    let mut rows = gateway.read(reading).await?;
+    let more = paging::cut(&mut rows, limit);
+    let page = Page {
+        next: rows.last().filter(|_| more).map(|last| last.id.to_string()),
+        rejections: rows.into_iter().map(Shown::from).collect(),
+    };
+    Ok(([(header::CACHE_CONTROL, "no-store")], Json(page)).into_response())
+}
+
+/// The `id` of the last row that was shown.
+fn id(text: &str) -> Result<i64, Problem> {
+    let id = text.parse().ok().filter(|id| *id > 0);
+    id.filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
+        .ok_or_else(|| Problem::query_malformed("after is the next of the page before"))
+}
+
+impl From<Rejection> for Shown {
+    fn from(row: Rejection) -> Self {
+        Self {
+            id: row.id.to_string(),
+            at: row.at.format(&Rfc3339).ok(),
+            fence: row.fence,
+            reason: row.reason,
+            presented: row.presented,
+            mark: row.mark,
+            late_ms: row
+                .late
+                .map(|late| u64::try_from(late.as_millis()).unwrap_or(u64::MAX)),
+            source: row.source,
+            who: row.who,
+            table: row.relation,
+            count: row.count,
+        }
+    }
+}
