@@ -1,9 +1,8 @@
 //! A lease: a sealed grant that renews itself, and knows when it is lost.
 
 use std::{
-    pin::pin,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -12,16 +11,13 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    clock::Moment,
     grant::{Grant, GrantError, Locks},
     guard::{GuardError, Guarded, Isolation, Resource},
+    keep::{Keeper, Kept},
     lock::{LockError, Term, give_back},
     name::FenceName,
     token::Token,
 };
-
-/// How often a lease looks at the clock that counts suspend, which timers do not.
-const LOOK: Duration = Duration::from_millis(250);
 
 /// A fence that is held, and kept by renewing it at a third of its TTL.
 ///
@@ -32,67 +28,46 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Dropping it releases it in the background; [`Lease::release`] does so for certain.
 #[derive(Debug)]
 pub struct Lease {
-    shared: Arc<Shared>,
+    kept: Arc<Kept<Locks>>,
     released: AtomicBool,
 }
 
 /// Tells whether a lease is lost, without keeping it.
 #[derive(Debug)]
-pub(crate) struct Watch(Arc<Shared>);
-
-#[derive(Debug)]
-struct Shared {
-    locks: Locks,
-    name: FenceName,
-    token: Token,
-    term: Mutex<Term>,
-    lost: CancellationToken,
-}
+pub(crate) struct Watch(Arc<Kept<Locks>>);
 
 impl Lease {
     pub(crate) fn start(locks: Locks, grant: Grant) -> Self {
         let Grant { name, token, term } = grant;
-        let shared = Arc::new(Shared {
-            locks,
-            name,
-            token,
-            term: Mutex::new(term),
-            lost: CancellationToken::new(),
-        });
-        tokio::spawn(keep(shared.clone()));
         Self {
-            shared,
+            kept: Kept::start(locks, name, token, term),
             released: AtomicBool::new(false),
         }
     }
 
     /// The fence.
     pub fn name(&self) -> &FenceName {
-        &self.shared.name
+        &self.kept.name
     }
 
     /// The token to write with.
     pub fn token(&self) -> &Token {
-        &self.shared.token
+        &self.kept.token
     }
 
     /// The time to live that the lock service granted.
     pub fn ttl(&self) -> Duration {
-        self.shared.term().ttl
+        self.kept.ttl()
     }
 
     /// How long the lease lasts if no further renewal succeeds. Zero when it is lost.
     pub fn remaining(&self) -> Duration {
-        if self.is_lost() {
-            Duration::ZERO
-        } else {
-            self.shared.term().deadline.remaining()
-        }
+        self.kept.remaining()
     }
 
     /// Whether it is lost: its deadline has passed, or the lock service said so.
     pub fn is_lost(&self) -> bool {
-        self.shared.is_lost()
+        self.kept.is_lost()
     }
 
     /// Ends when the lease is lost.
@@ -100,12 +75,12 @@ impl Lease {
     /// # Cancel safety
     /// Yes.
     pub async fn lost(&self) {
-        self.shared.lost.cancelled().await;
+        self.kept.lost().await;
     }
 
     /// Is cancelled when the lease is lost or released: to be handed to whatever works under it.
     pub fn cancelled(&self) -> CancellationToken {
-        self.shared.lost.child_token()
+        self.kept.cancelled()
     }
 
     /// Runs a future until it ends or the lease is lost, in which case it is dropped.
@@ -116,12 +91,7 @@ impl Lease {
     /// # Cancel safety
     /// As the future's own.
     pub async fn run<F: Future>(&self, future: F) -> Result<F::Output, GrantError> {
-        let future = pin!(future);
-        tokio::select! {
-            biased;
-            () = self.lost() => Err(LockError::Lost.into()),
-            output = future => Ok(output),
-        }
+        self.kept.run(future).await
     }
 
     /// Begins a read committed transaction that has passed the guard: until it ends, the fence's mark cannot change.
@@ -168,9 +138,9 @@ impl Lease {
             .await;
         if let Err(GuardError::Refused(refusal)) = &entered {
             let who = format!("process {}", std::process::id());
-            self.shared.locks.rejections().note(refusal, &who);
+            self.kept.keeper.rejections().note(refusal, &who);
         }
-        Ok(Guarded::new(entered?, Watch(self.shared.clone())))
+        Ok(Guarded::new(entered?, Watch(self.kept.clone())))
     }
 
     /// Renews now, apart from the renewals that happen by themselves.
@@ -181,7 +151,7 @@ impl Lease {
     /// # Cancel safety
     /// The renewal may or may not happen.
     pub async fn renew(&self) -> Result<(), GrantError> {
-        self.shared.renew().await
+        self.kept.renew().await
     }
 
     /// Releases: the token is dead from here on, and the fence is free for others.
@@ -192,12 +162,8 @@ impl Lease {
     /// # Cancel safety
     /// Dropping the future leaves the rest of the release to the background.
     pub async fn release(self) -> Result<(), GrantError> {
-        self.shared.lost.cancel();
-        let released = self
-            .shared
-            .locks
-            .release(&self.shared.name, &self.shared.token)
-            .await;
+        self.kept.give_up();
+        let released = self.kept.keeper.release(&self.kept.name, &self.kept.token).await;
         self.released.store(true, Ordering::Relaxed);
         released
     }
@@ -205,14 +171,14 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.shared.lost.cancel();
+        self.kept.give_up();
         if self.released.load(Ordering::Relaxed) {
             return;
         }
-        let shared = self.shared.clone();
+        let kept = self.kept.clone();
         give_back(async move {
-            if let Err(error) = shared.locks.release(&shared.name, &shared.token).await {
-                tracing::warn!(fence = %shared.name, token = %shared.token, %error, "release in the background failed");
+            if let Err(error) = kept.keeper.release(&kept.name, &kept.token).await {
+                tracing::warn!(fence = %kept.name, token = %kept.token, %error, "release in the background failed");
             }
         });
     }
@@ -224,81 +190,18 @@ impl Watch {
     }
 }
 
-impl Shared {
-    fn is_lost(&self) -> bool {
-        self.lost.is_cancelled() || self.term().deadline.has_passed()
+impl Keeper for Locks {
+    type Error = GrantError;
+
+    async fn keep(&self, name: &FenceName, token: &Token, _ttl: Duration) -> Result<Term, GrantError> {
+        self.renew(name, token).await
     }
 
-    fn term(&self) -> Term {
-        *self.term.lock().expect("nothing panics while it holds the term")
+    fn is_lost(error: &GrantError) -> bool {
+        error.is_lost()
     }
 
-    async fn renew(&self) -> Result<(), GrantError> {
-        if self.lost.is_cancelled() || self.term().deadline.has_passed() {
-            self.lost.cancel();
-            return Err(LockError::Lost.into());
-        }
-        match self.locks.renew(&self.name, &self.token).await {
-            Ok(term) => {
-                let mut current = self.term.lock().expect("nothing panics while it holds the term");
-                // An answer that comes after the deadline finds a lease that others believe lost.
-                if current.deadline.has_passed() {
-                    self.lost.cancel();
-                    return Err(LockError::Lost.into());
-                }
-                if term.deadline > current.deadline {
-                    *current = term;
-                }
-                Ok(())
-            }
-            Err(error) => {
-                if error.is_lost() {
-                    self.lost.cancel();
-                }
-                Err(error)
-            }
-        }
+    fn lost() -> GrantError {
+        LockError::Lost.into()
     }
-}
-
-/// Renews until the lease is lost or given up. A renewal that fails is tried again while there is time.
-async fn keep(shared: Arc<Shared>) {
-    let mut next = renewal_after(&shared.term());
-    while !shared.lost.is_cancelled() {
-        let deadline = shared.term().deadline;
-        if deadline.has_passed() {
-            tracing::warn!(fence = %shared.name, token = %shared.token, "lease lost: it could not be renewed in time");
-            shared.lost.cancel();
-            return;
-        }
-        if !next.has_passed() {
-            let pause = next.remaining().min(deadline.remaining()).min(LOOK);
-            tokio::select! {
-                () = shared.lost.cancelled() => return,
-                () = tokio::time::sleep(pause) => continue,
-            }
-        }
-        let renewal = tokio::select! {
-            () = shared.lost.cancelled() => return,
-            renewal = tokio::time::timeout(deadline.remaining(), shared.renew()) => renewal,
-        };
-        let term = shared.term();
-        next = match renewal {
-            Ok(Ok(())) => renewal_after(&term),
-            Ok(Err(error)) if error.is_lost() => {
-                tracing::warn!(fence = %shared.name, token = %shared.token, "lease lost: the lock service ended it");
-                return;
-            }
-            Ok(Err(error)) => {
-                tracing::warn!(fence = %shared.name, token = %shared.token, %error, "renewal failed, trying again");
-                Moment::now() + (term.ttl / 20).max(Duration::from_millis(10))
-            }
-            Err(_) => Moment::now(),
-        };
-    }
-}
-
-/// A third of the TTL after the last renewal was sent.
-fn renewal_after(term: &Term) -> Moment {
-    Moment::now() + term.deadline.remaining().saturating_sub(term.ttl * 2 / 3)
 }

@@ -31,6 +31,7 @@ pub mod database;
 pub mod gateway;
 pub mod grant;
 pub mod guard;
+mod keep;
 pub mod lease;
 pub mod lock;
 pub mod name;

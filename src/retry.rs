@@ -96,7 +96,7 @@ where
 }
 
 /// A random part of it: those who met do not meet again at once.
-fn part_of(time: Duration) -> Duration {
+pub(crate) fn part_of(time: Duration) -> Duration {
     let random = getrandom::u32().unwrap_or(u32::MAX);
     time.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }

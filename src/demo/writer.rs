@@ -59,7 +59,7 @@ impl Writer {
                 label: Some(format!("demo writer {}", self.name)),
                 holder: None,
             };
-            let lease = client.acquire(&self.fence, &options).await?;
+            let lease = client.grant(&self.fence, &options).await?;
             let ttl_ms = u64::try_from(lease.ttl.as_millis())?;
             tell(Happening::Holds {
                 token: lease.token.to_string(),

@@ -24,6 +24,7 @@ mod requests;
 mod secrets;
 mod tokens;
 mod transactions;
+mod typed;
 
 use client::{Answer, Client};
 use world::{Gateway, World};
