@@ -12,7 +12,13 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use time::format_description::well_known::Rfc3339;
 
-use super::{Gateway, Problem, paging, path::Fence, token_header::Presented};
+use super::{
+    Gateway, Problem,
+    auth::{Client, Right, ToRead},
+    paging,
+    path::Fence,
+    token_header::Presented,
+};
 use crate::{
     guard::{self, GuardError},
     lock::LockState,
@@ -124,7 +130,7 @@ impl From<&FenceState> for Listed {
     }
 }
 
-async fn show(State(gateway): State<Arc<Gateway>>, Fence(name): Fence) -> Result<Response, Problem> {
+async fn show(State(gateway): State<Arc<Gateway>>, ToRead(name): ToRead) -> Result<Response, Problem> {
     let service = gateway.locks.service();
     let inspected = tokio::time::timeout(gateway.config.probe_timeout, service.inspect(&name));
     let (state, inspected) = tokio::join!(gateway.read(gateway.locks.store().fence(&name)), inspected);
@@ -152,12 +158,16 @@ async fn show(State(gateway): State<Arc<Gateway>>, Fence(name): Fence) -> Result
 }
 
 /// May this token act now? For resources that live elsewhere. The answer is already old when it arrives: a newer
-/// holder may have been granted the fence meanwhile.
+/// holder may have been granted the fence meanwhile. Whoever may read may ask, and whoever may write, who learns as
+/// much from a write.
 async fn check(
     State(gateway): State<Arc<Gateway>>,
+    client: Client,
     Fence(name): Fence,
-    Presented(token): Presented,
+    token: Result<Presented, Problem>,
 ) -> Result<Response, Problem> {
+    client.may_any(&[Right::Read, Right::Write], &name)?;
+    let Presented(token) = token?;
     admit(&gateway, &name, &token.mark()).await?;
     Ok(uncached(Checked {
         fence: name.as_str(),

@@ -8,7 +8,7 @@ use axum::{
     response::Response,
 };
 
-use super::{Gateway, Problem};
+use super::{Gateway, Problem, auth::Client};
 use crate::store::Once;
 
 const KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -16,8 +16,6 @@ const KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// The most bytes of a key.
 const LONGEST: usize = 255;
-/// Whose keys they are, until clients have names.
-const CLIENT: &str = "anonymous";
 /// How often keys whose time is over are forgotten.
 const PAUSE: Duration = Duration::from_secs(60);
 
@@ -44,10 +42,17 @@ impl<S: Sync> FromRequestParts<S> for IdempotencyKey {
 }
 
 impl IdempotencyKey {
-    /// What the store is to record for a request of this method and path.
-    pub(super) fn once(self, gateway: &Gateway, method: &str, path: &[&str]) -> Option<Once> {
+    /// What the store is to record for this client's request of this method and path.
+    pub(super) fn once(
+        self,
+        gateway: &Gateway,
+        client: &Client,
+        method: &str,
+        path: &[&str],
+    ) -> Option<Once> {
         let keep = gateway.config.idempotency_keep;
-        self.0.map(|key| Once::new(CLIENT, method, path, &key, keep))
+        self.0
+            .map(|key| Once::new(client.name(), method, path, &key, keep))
     }
 }
 

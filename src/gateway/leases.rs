@@ -13,7 +13,9 @@ use axum::{
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
-    Gateway, Problem, body,
+    Gateway, Problem,
+    auth::{Client, Right, ToLease},
+    body,
     path::Fence,
     token_header::{FENCING_TOKEN, Presented},
 };
@@ -77,7 +79,7 @@ fn holder<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Holder>, 
 /// Dropped when the client goes away, and with it the place in the queue.
 async fn acquire(
     State(gateway): State<Arc<Gateway>>,
-    Fence(name): Fence,
+    ToLease(name): ToLease,
     body: Body,
 ) -> Result<Response, Problem> {
     let config = &gateway.config;
@@ -122,7 +124,7 @@ async fn acquire(
 
 async fn renew(
     State(gateway): State<Arc<Gateway>>,
-    Fence(name): Fence,
+    ToLease(name): ToLease,
     Presented(token): Presented,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -147,17 +149,20 @@ async fn renew(
 /// Runs to its end whether or not the client waits for it: half a release would keep the lock for a TTL.
 async fn release(
     State(gateway): State<Arc<Gateway>>,
+    client: Client,
     Fence(name): Fence,
     asked: Result<Query<AskedToEnd>, QueryRejection>,
-    token: Option<Presented>,
+    token: Result<Option<Presented>, Problem>,
 ) -> Result<StatusCode, Problem> {
     let Query(asked) = asked.map_err(|error| Problem::query_malformed(error.body_text()))?;
+    client.may(if asked.force { Right::Admin } else { Right::Lease }, &name)?;
+    let token = token?;
     let locks = gateway.locks.clone();
     if asked.force {
-        if !gateway.config.allow_force_release {
+        if client.is_anonymous() && !gateway.config.allow_force_release {
             return Err(Problem::force_not_allowed());
         }
-        tracing::warn!(fence = %name, "a lease is released by force");
+        tracing::warn!(fence = %name, client = client.name(), "a lease is released by force");
         gateway
             .to_its_end(async move { locks.force_release(&name).await })
             .await??;

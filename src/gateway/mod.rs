@@ -7,6 +7,7 @@
 //! A write runs to its end when the client goes away, since half a write helps nobody; waiting for a lease stops,
 //! since a lease for nobody locks everybody out.
 
+mod auth;
 mod body;
 mod conditions;
 mod config;
@@ -45,6 +46,8 @@ use problem::Problem;
 struct Gateway {
     locks: Locks,
     config: Config,
+    /// Whose requests they are while nobody has to show who they are.
+    anonymous: auth::Client,
     /// Cancelled once no more leases are given.
     draining: CancellationToken,
     /// A place for each lease request that waits.
@@ -68,6 +71,10 @@ fn router(gateway: Arc<Gateway>) -> Router {
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(middleware::from_fn_with_state(
             gateway.clone(),
+            auth::authenticate,
+        ))
+        .layer(middleware::from_fn_with_state(
+            gateway.clone(),
             exchange::exchange,
         ))
         .with_state(gateway)
@@ -79,6 +86,7 @@ impl Gateway {
             waiting: Semaphore::new(config.max_waiting.min(Semaphore::MAX_PERMITS)),
             locks,
             config,
+            anonymous: auth::Client::anonymous(),
             draining: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }

@@ -4,6 +4,7 @@
 //! is stable; everything else may be worded anew. The request's id, the log line and the JSON are added by
 //! [`exchange`](super::exchange), in one place for all.
 
+mod clients;
 mod errors;
 mod kinds;
 mod render;

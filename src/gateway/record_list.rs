@@ -15,7 +15,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use time::format_description::well_known::Rfc3339;
 
-use super::{Gateway, Problem, fences, paging, path::Fence, token_header::Presented};
+use super::{Gateway, Problem, auth::ToRead, fences, paging, token_header::Presented};
 use crate::name::RecordKey;
 
 pub(super) fn routes() -> Router<Arc<Gateway>> {
@@ -52,7 +52,7 @@ struct Page<'a> {
 /// With a token, the listing is fenced, as a read is.
 async fn list(
     State(gateway): State<Arc<Gateway>>,
-    Fence(fence): Fence,
+    ToRead(fence): ToRead,
     token: Option<Presented>,
     asked: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Response, Problem> {

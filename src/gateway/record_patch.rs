@@ -12,9 +12,11 @@ use axum::{
 };
 
 use super::{
-    Gateway, Problem, body, conditions,
+    Gateway, Problem,
+    auth::{Client, ToWrite},
+    body, conditions,
     idempotency::{self, IdempotencyKey},
-    path::{Fence, Key},
+    path::Key,
     records::{self, RECORD},
     token_header::Presented,
 };
@@ -29,7 +31,8 @@ pub(super) fn routes() -> Router<Arc<Gateway>> {
 
 async fn merge(
     State(gateway): State<Arc<Gateway>>,
-    Fence(fence): Fence,
+    client: Client,
+    ToWrite(fence): ToWrite,
     Key(key): Key,
     Presented(token): Presented,
     idempotency: IdempotencyKey,
@@ -50,7 +53,7 @@ async fn merge(
         change: Change::Merge(patch),
         condition,
     };
-    let once = idempotency.once(&gateway, "PATCH", &records::record(&fence, &key));
+    let once = idempotency.once(&gateway, &client, "PATCH", &records::record(&fence, &key));
     let (written, replayed) = gateway.write(write, once).await?;
     Ok(idempotency::mark(
         records::stored(&fence, &key, written)?,

@@ -13,9 +13,11 @@ use axum::{
 use serde::Serialize;
 
 use super::{
-    Gateway, Problem, body, conditions, fences,
+    Gateway, Problem,
+    auth::{Client, ToRead, ToWrite},
+    body, conditions, fences,
     idempotency::{self, IdempotencyKey},
-    path::{Fence, Key},
+    path::Key,
     token_header::Presented,
 };
 use crate::{
@@ -46,7 +48,8 @@ struct Stored<'a> {
 
 async fn put(
     State(gateway): State<Arc<Gateway>>,
-    Fence(fence): Fence,
+    client: Client,
+    ToWrite(fence): ToWrite,
     Key(key): Key,
     Presented(token): Presented,
     idempotency: IdempotencyKey,
@@ -64,7 +67,7 @@ async fn put(
         change: Change::Put(Value { bytes, content_type }),
         condition,
     };
-    let once = idempotency.once(&gateway, "PUT", &record(&fence, &key));
+    let once = idempotency.once(&gateway, &client, "PUT", &record(&fence, &key));
     let (written, replayed) = gateway.write(write, once).await?;
     Ok(idempotency::mark(stored(&fence, &key, written)?, replayed))
 }
@@ -89,13 +92,14 @@ pub(super) fn stored(fence: &FenceName, key: &RecordKey, written: Written) -> Re
 
 async fn delete(
     State(gateway): State<Arc<Gateway>>,
-    Fence(fence): Fence,
+    client: Client,
+    ToWrite(fence): ToWrite,
     Key(key): Key,
     Presented(token): Presented,
     idempotency: IdempotencyKey,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let once = idempotency.once(&gateway, "DELETE", &record(&fence, &key));
+    let once = idempotency.once(&gateway, &client, "DELETE", &record(&fence, &key));
     let write = Write {
         fence,
         token: token.mark(),
@@ -119,7 +123,7 @@ pub(super) fn record<'a>(fence: &'a FenceName, key: &'a RecordKey) -> [&'a str; 
 /// when the record was read, and nobody newer had written.
 async fn read(
     State(gateway): State<Arc<Gateway>>,
-    Fence(fence): Fence,
+    ToRead(fence): ToRead,
     Key(key): Key,
     token: Option<Presented>,
     headers: HeaderMap,

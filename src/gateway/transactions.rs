@@ -15,7 +15,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
-    Gateway, Problem, body, conditions,
+    Gateway, Problem,
+    auth::{Client, Right},
+    body, conditions,
     idempotency::{self, IdempotencyKey},
     records, token_header,
 };
@@ -81,13 +83,14 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawV
 
 async fn transact(
     State(gateway): State<Arc<Gateway>>,
+    client: Client,
     idempotency: IdempotencyKey,
     body: Body,
 ) -> Result<Response, Problem> {
     let config = &gateway.config;
     let bytes = body::read(body, config.max_transaction, config.body_timeout).await?;
-    let transaction = Arc::new(read(&bytes, config.max_value)?);
-    let once = idempotency.once(&gateway, "POST", &["transactions"]);
+    let transaction = Arc::new(read(&bytes, config.max_value, &client)?);
+    let once = idempotency.once(&gateway, &client, "POST", &["transactions"]);
     let answer = gateway.transact(transaction.clone(), once).await?;
     Ok(idempotency::mark(
         done(&transaction.operations, &answer.written),
@@ -111,7 +114,7 @@ fn done(operations: &[Operation], written: &[Written]) -> Response {
     ([(header::CACHE_CONTROL, "no-store")], Json(done)).into_response()
 }
 
-fn read(bytes: &[u8], longest: usize) -> Result<Transaction, Problem> {
+fn read(bytes: &[u8], longest: usize, client: &Client) -> Result<Transaction, Problem> {
     let asked: Asked =
         serde_json::from_slice(bytes).map_err(|error| Problem::body_malformed(error.to_string()))?;
     if !(1..=MOST).contains(&asked.operations.len()) || asked.tokens.len() > MOST {
@@ -122,6 +125,7 @@ fn read(bytes: &[u8], longest: usize) -> Result<Transaction, Problem> {
     let mut transaction = Transaction::default();
     for (fence, token) in &asked.tokens {
         let fence: FenceName = fence.parse().map_err(|error| Problem::name_malformed(&error))?;
+        client.may(Right::Write, &fence)?;
         let token = token_header::parse(token).map_err(|problem| problem.on(&fence))?;
         transaction.tokens.insert(fence, token.mark());
     }
@@ -130,6 +134,7 @@ fn read(bytes: &[u8], longest: usize) -> Result<Transaction, Problem> {
             .fence
             .parse()
             .map_err(|error| Problem::name_malformed(&error))?;
+        client.may(Right::Write, &fence)?;
         let key = operation
             .key
             .parse()

@@ -7,7 +7,7 @@ use crate::{
     database::DatabaseError,
     grant::GrantError,
     lock::LockError,
-    name::{FenceName, RecordKey},
+    name::RecordKey,
     store::{MergeError, StoreError},
 };
 

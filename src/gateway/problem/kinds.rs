@@ -41,6 +41,7 @@ kinds! {
     LEASE_LOST, PRECONDITION_FAILED, "lease-lost", "The lease is over";
     LOCK_FOREIGN, CONFLICT, "lock-foreign", "The lock is another program's";
     NOT_ALLOWED, FORBIDDEN, "not-allowed", "This is not allowed";
+    FORBIDDEN, FORBIDDEN, "forbidden", "The right is missing";
     LOCK_HELD, CONFLICT, "lock-held", "Another holder has the lock";
     EPOCH_CHANGED, CONFLICT, "epoch-changed", "The epoch was raised meanwhile";
     LOCK_SERVICE_REGRESSED, CONFLICT, "lock-service-regressed", "The lock service's history is another one";
