@@ -19,16 +19,20 @@ const LONGEST: usize = 255;
 /// How often keys whose time is over are forgotten.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// The key of a request, if it has one.
-pub(super) struct IdempotencyKey(Option<String>);
+/// The key of a request, if it has one, and whose it is.
+pub(super) struct IdempotencyKey {
+    key: Option<String>,
+    client: Client,
+}
 
 impl<S: Sync> FromRequestParts<S> for IdempotencyKey {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let client = Client::from_request_parts(parts, state).await?;
         let mut given = parts.headers.get_all(KEY).iter();
         let Some(value) = given.next() else {
-            return Ok(Self(None));
+            return Ok(Self { key: None, client });
         };
         let text = value.to_str().unwrap_or_default();
         let readable = text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
@@ -37,22 +41,17 @@ impl<S: Sync> FromRequestParts<S> for IdempotencyKey {
                 "Idempotency-Key is one key of 1 to {LONGEST} bytes of visible ASCII"
             )));
         }
-        Ok(Self(Some(text.to_owned())))
+        let key = Some(text.to_owned());
+        Ok(Self { key, client })
     }
 }
 
 impl IdempotencyKey {
-    /// What the store is to record for this client's request of this method and path.
-    pub(super) fn once(
-        self,
-        gateway: &Gateway,
-        client: &Client,
-        method: &str,
-        path: &[&str],
-    ) -> Option<Once> {
+    /// What the store is to record for the client's request of this method and path.
+    pub(super) fn once(self, gateway: &Gateway, method: &str, path: &[&str]) -> Option<Once> {
         let keep = gateway.config.idempotency_keep;
-        self.0
-            .map(|key| Once::new(client.name(), method, path, &key, keep))
+        let key = self.key?;
+        Some(Once::new(self.client.name(), method, path, &key, keep))
     }
 }
 

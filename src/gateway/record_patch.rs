@@ -13,7 +13,7 @@ use axum::{
 
 use super::{
     Gateway, Problem,
-    auth::{Client, ToWrite},
+    auth::ToWrite,
     body, conditions,
     idempotency::{self, IdempotencyKey},
     path::Key,
@@ -31,7 +31,6 @@ pub(super) fn routes() -> Router<Arc<Gateway>> {
 
 async fn merge(
     State(gateway): State<Arc<Gateway>>,
-    client: Client,
     ToWrite(fence): ToWrite,
     Key(key): Key,
     Presented(token): Presented,
@@ -53,7 +52,7 @@ async fn merge(
         change: Change::Merge(patch),
         condition,
     };
-    let once = idempotency.once(&gateway, &client, "PATCH", &records::record(&fence, &key));
+    let once = idempotency.once(&gateway, "PATCH", &records::record(&fence, &key));
     let (written, replayed) = gateway.write(write, once).await?;
     Ok(idempotency::mark(
         records::stored(&fence, &key, written)?,

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::{
     Gateway, Problem,
-    auth::{Client, ToRead, ToWrite},
+    auth::{ToRead, ToWrite},
     body, conditions, fences,
     idempotency::{self, IdempotencyKey},
     path::Key,
@@ -48,7 +48,6 @@ struct Stored<'a> {
 
 async fn put(
     State(gateway): State<Arc<Gateway>>,
-    client: Client,
     ToWrite(fence): ToWrite,
     Key(key): Key,
     Presented(token): Presented,
@@ -67,7 +66,7 @@ async fn put(
         change: Change::Put(Value { bytes, content_type }),
         condition,
     };
-    let once = idempotency.once(&gateway, &client, "PUT", &record(&fence, &key));
+    let once = idempotency.once(&gateway, "PUT", &record(&fence, &key));
     let (written, replayed) = gateway.write(write, once).await?;
     Ok(idempotency::mark(stored(&fence, &key, written)?, replayed))
 }
@@ -92,14 +91,13 @@ pub(super) fn stored(fence: &FenceName, key: &RecordKey, written: Written) -> Re
 
 async fn delete(
     State(gateway): State<Arc<Gateway>>,
-    client: Client,
     ToWrite(fence): ToWrite,
     Key(key): Key,
     Presented(token): Presented,
     idempotency: IdempotencyKey,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let once = idempotency.once(&gateway, &client, "DELETE", &record(&fence, &key));
+    let once = idempotency.once(&gateway, "DELETE", &record(&fence, &key));
     let write = Write {
         fence,
         token: token.mark(),

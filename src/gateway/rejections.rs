@@ -12,7 +12,11 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use time::format_description::well_known::Rfc3339;
 
-use super::{Gateway, Problem, paging};
+use super::{
+    Gateway, Problem,
+    auth::{Client, Right},
+    paging,
+};
 use crate::{name::FenceName, rejections::Rejection};
 
 pub(super) fn routes() -> Router<Arc<Gateway>> {
@@ -55,9 +59,10 @@ struct Page {
     next: Option<String>,
 }
 
-/// Newest first.
+/// Newest first. Whoever may read a fence may see who was refused on it.
 async fn list(
     State(gateway): State<Arc<Gateway>>,
+    client: Client,
     asked: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(asked) = asked.map_err(|error| Problem::query_malformed(error.body_text()))?;
@@ -67,6 +72,10 @@ async fn list(
         .map(|fence| fence.parse())
         .transpose()
         .map_err(|error| Problem::name_malformed(&error))?;
+    match &fence {
+        Some(fence) => client.may(Right::Read, fence)?,
+        None => client.may_everywhere(Right::Admin)?,
+    }
     let before = asked.after.as_deref().map(id).transpose()?;
     // One more than is shown, to know whether there is a next page.
     let reading = gateway

@@ -6,10 +6,7 @@
 //! answer depends on names alone, so it never tells what there is.
 
 mod fence;
-#[allow(
-    dead_code,
-    reason = "for calls that are about all fences, and for rights from a file"
-)]
+#[allow(dead_code, reason = "for rights from a file")]
 mod rights;
 
 use std::sync::Arc;
@@ -78,10 +75,6 @@ impl Client {
         }
     }
 
-    #[allow(
-        dead_code,
-        reason = "for calls that are about all fences, and for rights from a file"
-    )]
     /// Refuses what needs the right on all fences there are and will be.
     pub(super) fn may_everywhere(&self, right: Right) -> Result<(), Problem> {
         match self.0.rights.everywhere(right) {

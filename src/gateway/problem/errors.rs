@@ -7,7 +7,7 @@ use crate::{
     database::DatabaseError,
     grant::GrantError,
     lock::LockError,
-    name::RecordKey,
+    name::{FenceName, RecordKey},
     store::{MergeError, StoreError},
 };
 
