@@ -294,7 +294,7 @@ impl Locks {
     }
 
     /// Ends a grant: first its token is dead for the store, then the lock is free for others. Nothing happens
-    /// where either has happened before.
+    /// where either has happened before. Answers whether the token was good until then.
     ///
     /// # Errors
     /// When the store or the lock service cannot be asked. Release again: until then the lock may last
@@ -302,9 +302,10 @@ impl Locks {
     ///
     /// # Cancel safety
     /// The release may or may not happen, or half of it; release again.
-    pub async fn release(&self, name: &FenceName, token: &Token) -> Result<(), GrantError> {
-        self.store.retire(name, &token.mark()).await?;
-        Ok(self.service.release(&claim(name, token)).await?)
+    pub async fn release(&self, name: &FenceName, token: &Token) -> Result<bool, GrantError> {
+        let live = self.store.retire(name, &token.mark()).await?;
+        self.service.release(&claim(name, token)).await?;
+        Ok(live)
     }
 }
 

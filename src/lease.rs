@@ -165,7 +165,7 @@ impl Lease {
         self.kept.give_up();
         let released = self.kept.keeper.release(&self.kept.name, &self.kept.token).await;
         self.released.store(true, Ordering::Relaxed);
-        released
+        released.map(drop)
     }
 }
 

@@ -42,6 +42,11 @@ pub struct Config {
     pub max_wait: Duration,
     /// The most lease requests that wait at the same time. Defaults to 10,000.
     pub max_waiting: usize,
+    /// The most clients that listen to `/v1/events` at the same time. Defaults to 1,000.
+    pub max_listeners: usize,
+    /// The most log lines a second of requests that went well. Of those beyond, one in a hundred is logged, and
+    /// says how many were not; refusals and errors always are. Defaults to 100.
+    pub log_lines: u32,
     /// How long a lease request may take beyond the wait that it asks for. Defaults to 10 s.
     pub lease_timeout: Duration,
     /// How long the store may take to answer a reading request. Defaults to 10 s.
@@ -75,6 +80,8 @@ impl Default for Config {
             idempotency_keep: Duration::from_secs(24 * 3600),
             max_wait: Duration::from_secs(300),
             max_waiting: 10_000,
+            max_listeners: 1_000,
+            log_lines: 100,
             lease_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(30),

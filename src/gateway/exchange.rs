@@ -1,29 +1,30 @@
-//! What every request and every answer has: an id, one line in the log, and an answer even after a panic.
+//! What every request and every answer has: an id, one line in the log, a span, and an answer even after a panic.
 //!
-//! Problems are rendered here, and logged here, once. The line has the route's template and not the path, and
-//! nothing of headers and bodies, so neither a holder nor a value can get into it.
+//! Problems are rendered here, and logged here, once.
 
-use std::{panic::AssertUnwindSafe, time::Instant};
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use axum::{
-    extract::{MatchedPath, Request},
-    http::{HeaderMap, HeaderName, HeaderValue, Method},
+    extract::{Request, State},
+    http::HeaderValue,
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use futures::FutureExt;
-use uuid::Uuid;
+use tracing::Instrument;
 
-use super::{Problem, health, path};
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// The most bytes of a request id that is taken over from the client.
-const LONGEST_ID: usize = 128;
+use super::{
+    Problem,
+    request_line::{Lines, REQUEST_ID},
+    trace,
+};
 
 /// Wraps every route.
-pub(super) async fn exchange(request: Request, next: Next) -> Response {
-    let mut line = Line::begin(&request);
-    let answer = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+pub(super) async fn exchange(State(lines): State<Arc<Lines>>, request: Request, next: Next) -> Response {
+    let mut line = lines.begin(&request);
+    let span = trace::span(&line, request.headers());
+    let answer = next.run(request).instrument(span.clone());
+    let answer = AssertUnwindSafe(answer).catch_unwind().await;
     let mut answer = answer.unwrap_or_else(|panic| {
         let what = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let what = what.or_else(|| panic.downcast_ref::<String>().cloned());
@@ -37,90 +38,10 @@ pub(super) async fn exchange(request: Request, next: Next) -> Response {
     if let Ok(id) = HeaderValue::from_str(&line.id) {
         answer.headers_mut().insert(REQUEST_ID, id);
     }
-    line.end(answer.status().as_u16(), problem.as_ref());
+    let status = answer.status().as_u16();
+    trace::end(&span, status, problem.as_ref());
+    line.end(status, problem.as_ref());
     answer
-}
-
-/// The client's request id if it is sane, or a fresh one.
-fn request_id(headers: &HeaderMap) -> String {
-    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
-    match given {
-        Some(id) if (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_graphic()) => {
-            id.into()
-        }
-        _ => Uuid::new_v4().to_string(),
-    }
-}
-
-/// The log line of one request. Dropped before its end, it says that the client went away.
-struct Line {
-    begun: Instant,
-    method: Method,
-    route: String,
-    id: String,
-    fence: Option<String>,
-    ended: bool,
-}
-
-impl Line {
-    fn begin(request: &Request) -> Self {
-        let route = request.extensions().get::<MatchedPath>();
-        let fence = path::fence(request.uri().path()).and_then(Result::ok);
-        Self {
-            begun: Instant::now(),
-            method: request.method().clone(),
-            route: route.map_or("unknown", MatchedPath::as_str).into(),
-            id: request_id(request.headers()),
-            fence: fence.map(|fence| fence.to_string()),
-            ended: false,
-        }
-    }
-
-    fn duration_ms(&self) -> f64 {
-        (self.begun.elapsed().as_secs_f64() * 1e6).round() / 1e3
-    }
-
-    fn end(&mut self, status: u16, problem: Option<&Problem>) {
-        self.ended = true;
-        macro_rules! line {
-            ($level:ident) => {
-                tracing::$level!(
-                    method = %self.method,
-                    route = self.route,
-                    status,
-                    duration_ms = self.duration_ms(),
-                    request_id = self.id,
-                    fence = self.fence,
-                    problem = problem.map(Problem::name),
-                    presented = problem.and_then(Problem::presented),
-                    mark = problem.and_then(Problem::mark),
-                    error = problem.and_then(Problem::inner),
-                    "request"
-                )
-            };
-        }
-        match status {
-            500 => line!(error),
-            501.. => line!(warn),
-            200 if health::is_probe(&self.route) => line!(debug),
-            _ => line!(info),
-        }
-    }
-}
-
-impl Drop for Line {
-    fn drop(&mut self) {
-        if !self.ended {
-            tracing::info!(
-                method = %self.method,
-                route = self.route,
-                duration_ms = self.duration_ms(),
-                request_id = self.id,
-                fence = self.fence,
-                "request: the client went away"
-            );
-        }
-    }
 }
 
 #[cfg(test)]
@@ -132,6 +53,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::gateway::metrics::Metrics;
 
     #[tokio::test]
     async fn a_panic_is_a_problem() {
@@ -140,7 +62,10 @@ mod tests {
         }
         let router = Router::new()
             .route("/", get(broken))
-            .layer(middleware::from_fn(exchange));
+            .layer(middleware::from_fn_with_state(
+                Lines::new(Arc::new(Metrics::new()), 1),
+                exchange,
+            ));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });

@@ -168,7 +168,7 @@ async fn check(
 ) -> Result<Response, Problem> {
     client.may_any(&[Right::Read, Right::Write], &name)?;
     let Presented(token) = token?;
-    admit(&gateway, &name, &token.mark()).await?;
+    admit(&gateway, &client, &name, &token.mark()).await?;
     Ok(uncached(Checked {
         fence: name.as_str(),
         mark: token.to_string(),
@@ -176,11 +176,19 @@ async fn check(
 }
 
 /// Refuses a token that is not the fence's mark.
-pub(super) async fn admit(gateway: &Gateway, name: &FenceName, token: &Mark) -> Result<(), Problem> {
+pub(super) async fn admit(
+    gateway: &Gateway,
+    client: &Client,
+    name: &FenceName,
+    token: &Mark,
+) -> Result<(), Problem> {
     let state = gateway.read(gateway.locks.store().fence(name)).await?;
     match guard::check(name, state.map(|state| state.mark), token) {
         Ok(()) => Ok(()),
-        Err(GuardError::Refused(refusal)) => Err(Problem::refused(&refusal)),
+        Err(GuardError::Refused(refusal)) => {
+            gateway.witness.refused(client, &refusal);
+            Err(Problem::refused(&refusal))
+        }
         Err(error) => Err(Problem::internal(error)),
     }
 }

@@ -11,7 +11,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use super::Gateway;
+use super::{Gateway, metrics::METRICS};
 use crate::{grant::Locks, lock::Identity};
 
 const LIVEZ: &str = "/livez";
@@ -23,7 +23,7 @@ pub(super) fn routes() -> Router<Arc<Gateway>> {
 
 /// Whether a route is asked by machines, every few seconds.
 pub(super) fn is_probe(route: &str) -> bool {
-    [LIVEZ, READYZ].contains(&route)
+    [LIVEZ, READYZ, METRICS].contains(&route)
 }
 
 #[derive(Serialize)]

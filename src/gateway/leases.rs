@@ -1,6 +1,9 @@
 //! Leases: acquire, renew, release.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Json, Router,
@@ -79,6 +82,7 @@ fn holder<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Holder>, 
 /// Dropped when the client goes away, and with it the place in the queue.
 async fn acquire(
     State(gateway): State<Arc<Gateway>>,
+    client: Client,
     ToLease(name): ToLease,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -104,26 +108,35 @@ async fn acquire(
         },
     };
     let limit = options.wait + config.lease_timeout;
+    let (begun, label) = (Instant::now(), options.label.clone());
+    let witness = &gateway.witness;
     let granted = tokio::select! {
         biased;
         () = gateway.draining.cancelled() => return Err(Problem::draining()),
         granted = tokio::time::timeout(limit, gateway.locks.grant(&name, options)) => granted,
     };
     match granted {
-        Ok(Ok(grant)) => Ok(leased(
-            &grant,
-            gateway.locks.service().kind(),
-            StatusCode::CREATED,
-        )),
-        Ok(Err(error)) => Err(Problem::not_granted(error)),
-        Err(_) => Err(Problem::lock_service_unavailable(
-            "the lock service, or the store that seals its grants, did not answer in time: no lease was given",
-        )),
+        Ok(Ok(grant)) => {
+            witness.granted(&client, &grant, label, begun.elapsed());
+            let service = gateway.locks.service().kind();
+            Ok(leased(&grant, service, StatusCode::CREATED))
+        }
+        Ok(Err(error)) => {
+            witness.not_granted(Some(&error));
+            Err(Problem::not_granted(error))
+        }
+        Err(_) => {
+            witness.not_granted(None);
+            Err(Problem::lock_service_unavailable(
+                "the lock service, or the store that seals its grants, did not answer in time: no lease was given",
+            ))
+        }
     }
 }
 
 async fn renew(
     State(gateway): State<Arc<Gateway>>,
+    client: Client,
     ToLease(name): ToLease,
     Presented(token): Presented,
     body: Body,
@@ -133,6 +146,7 @@ async fn renew(
     let AskedAgain {} = body::json(&bytes)?;
     match tokio::time::timeout(config.lease_timeout, gateway.locks.renew(&name, &token)).await {
         Ok(term) => {
+            gateway.witness.renewed(&client, &name, &token, &term);
             let grant = Grant {
                 term: term?,
                 name,
@@ -157,21 +171,31 @@ async fn release(
     let Query(asked) = asked.map_err(|error| Problem::query_malformed(error.body_text()))?;
     client.may(if asked.force { Right::Admin } else { Right::Lease }, &name)?;
     let token = token?;
-    let locks = gateway.locks.clone();
+    let (locks, witness) = (gateway.locks.clone(), gateway.witness.clone());
     if asked.force {
         if client.is_anonymous() && !gateway.config.allow_force_release {
             return Err(Problem::force_not_allowed());
         }
         tracing::warn!(fence = %name, client = client.name(), "a lease is released by force");
-        gateway
-            .to_its_end(async move { locks.force_release(&name).await })
-            .await??;
+        let release = async move {
+            let released = locks.force_release(&name).await;
+            if released.is_ok() {
+                witness.force_released(&client, &name);
+            }
+            released
+        };
+        gateway.to_its_end(release).await??;
         return Ok(StatusCode::NO_CONTENT);
     }
     let Presented(token) = token.ok_or_else(Problem::token_required)?;
-    gateway
-        .to_its_end(async move { locks.release(&name, &token).await })
-        .await??;
+    let release = async move {
+        let released = locks.release(&name, &token).await;
+        if let Ok(live) = released {
+            witness.released(&client, &name, &token, live);
+        }
+        released
+    };
+    gateway.to_its_end(release).await??;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -11,11 +11,13 @@ mod auth;
 mod body;
 mod conditions;
 mod config;
+mod events;
 mod exchange;
 mod fences;
 mod health;
 mod idempotency;
 mod leases;
+mod metrics;
 mod paging;
 mod path;
 mod problem;
@@ -23,9 +25,12 @@ mod record_list;
 mod record_patch;
 mod records;
 mod rejections;
+mod request_line;
 mod server;
 mod token_header;
+mod trace;
 mod transactions;
+mod witness;
 
 use std::sync::Arc;
 
@@ -40,24 +45,30 @@ use crate::{
     grant::Locks,
     store::{Done, Once, StoreError, Transaction, Write, Written, transaction::the_only_one},
 };
+use auth::Client;
 use problem::Problem;
+use request_line::Lines;
+use witness::Witness;
 
 /// What all requests share.
 struct Gateway {
     locks: Locks,
     config: Config,
     /// Whose requests they are while nobody has to show who they are.
-    anonymous: auth::Client,
+    anonymous: Client,
     /// Cancelled once no more leases are given.
     draining: CancellationToken,
     /// A place for each lease request that waits.
     waiting: Semaphore,
+    /// Sees what happens.
+    witness: Arc<Witness>,
     /// Work that runs to its end without its client.
     tasks: TaskTracker,
 }
 
 /// All routes, with what every answer has.
 fn router(gateway: Arc<Gateway>) -> Router {
+    let lines = Lines::new(gateway.witness.metrics().clone(), gateway.config.log_lines);
     Router::new()
         .merge(leases::routes())
         .merge(fences::routes())
@@ -66,6 +77,8 @@ fn router(gateway: Arc<Gateway>) -> Router {
         .merge(record_patch::routes())
         .merge(transactions::routes())
         .merge(rejections::routes())
+        .merge(events::routes())
+        .merge(metrics::routes())
         .merge(health::routes())
         .fallback(async || Problem::route_not_found())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
@@ -73,10 +86,7 @@ fn router(gateway: Arc<Gateway>) -> Router {
             gateway.clone(),
             auth::authenticate,
         ))
-        .layer(middleware::from_fn_with_state(
-            gateway.clone(),
-            exchange::exchange,
-        ))
+        .layer(middleware::from_fn_with_state(lines, exchange::exchange))
         .with_state(gateway)
 }
 
@@ -84,9 +94,10 @@ impl Gateway {
     fn new(locks: Locks, config: Config) -> Self {
         Self {
             waiting: Semaphore::new(config.max_waiting.min(Semaphore::MAX_PERMITS)),
+            witness: Arc::new(Witness::new(locks.store())),
             locks,
             config,
-            anonymous: auth::Client::anonymous(),
+            anonymous: Client::anonymous(),
             draining: CancellationToken::new(),
             tasks: TaskTracker::new(),
         }
@@ -101,28 +112,45 @@ impl Gateway {
     }
 
     /// Writes, also if the client goes away meanwhile. Also says whether it had happened before, under the same key.
-    async fn write(&self, write: Write, once: Option<Once>) -> Result<(Written, bool), Problem> {
-        let store = self.locks.store().clone();
+    async fn write(
+        &self,
+        client: &Client,
+        write: Write,
+        once: Option<Once>,
+    ) -> Result<(Written, bool), Problem> {
+        let (store, witness) = (self.locks.store().clone(), self.witness.clone());
+        let client = client.clone();
         let write = async move {
-            match once {
-                None => Ok((store.write(&write).await?, false)),
+            let ended = match once {
+                None => store.write(&write).await.map(|written| (written, false)),
                 // A key in flight elsewhere must not hold up a batch, so it has a transaction of its own.
                 Some(once) => {
                     let done = store.transact(&Transaction::from(&write), Some(&once)).await;
                     let replayed = done.as_ref().is_ok_and(|done| done.replayed);
-                    Ok((the_only_one(done)?, replayed))
+                    the_only_one(done).map(|written| (written, replayed))
                 }
-            }
+            };
+            witness.wrote(&client, &write, &ended);
+            ended
         };
-        Ok(self.to_its_end(write).await?.map_err(|error: StoreError| error)?)
+        Ok(self.to_its_end(write).await??)
     }
 
     /// Does several writes or none, also if the client goes away meanwhile.
-    async fn transact(&self, transaction: Arc<Transaction>, once: Option<Once>) -> Result<Done, Problem> {
-        let store = self.locks.store().clone();
-        Ok(self
-            .to_its_end(async move { store.transact(&transaction, once.as_ref()).await })
-            .await??)
+    async fn transact(
+        &self,
+        client: &Client,
+        transaction: Arc<Transaction>,
+        once: Option<Once>,
+    ) -> Result<Done, Problem> {
+        let (store, witness) = (self.locks.store().clone(), self.witness.clone());
+        let client = client.clone();
+        let transact = async move {
+            let ended = store.transact(&transaction, once.as_ref()).await;
+            witness.transacted(&client, &transaction, &ended);
+            ended
+        };
+        Ok(self.to_its_end(transact).await??)
     }
 
     /// Does the work whether or not the client waits for it, and tells it so after a while.

@@ -15,7 +15,12 @@ use axum::{
 use serde::{Deserialize, Serialize};
 use time::format_description::well_known::Rfc3339;
 
-use super::{Gateway, Problem, auth::ToRead, fences, paging, token_header::Presented};
+use super::{
+    Gateway, Problem,
+    auth::{Client, ToRead},
+    fences, paging,
+    token_header::Presented,
+};
 use crate::name::RecordKey;
 
 pub(super) fn routes() -> Router<Arc<Gateway>> {
@@ -52,6 +57,7 @@ struct Page<'a> {
 /// With a token, the listing is fenced, as a read is.
 async fn list(
     State(gateway): State<Arc<Gateway>>,
+    client: Client,
     ToRead(fence): ToRead,
     token: Option<Presented>,
     asked: Result<Query<Asked>, QueryRejection>,
@@ -71,7 +77,7 @@ async fn list(
         .read(store.records(&fence, &asked.prefix, &asked.after, limit + 1))
         .await?;
     if let Some(Presented(token)) = token {
-        fences::admit(&gateway, &fence, &token.mark()).await?;
+        fences::admit(&gateway, &client, &fence, &token.mark()).await?;
     }
     let more = paging::cut(&mut records, limit);
     let page = Page {

@@ -52,8 +52,9 @@ async fn merge(
         change: Change::Merge(patch),
         condition,
     };
+    let client = idempotency.client().clone();
     let once = idempotency.once(&gateway, "PATCH", &records::record(&fence, &key));
-    let (written, replayed) = gateway.write(write, once).await?;
+    let (written, replayed) = gateway.write(&client, write, once).await?;
     Ok(idempotency::mark(
         records::stored(&fence, &key, written)?,
         replayed,

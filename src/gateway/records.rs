@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use super::{
     Gateway, Problem,
-    auth::{ToRead, ToWrite},
+    auth::{Client, ToRead, ToWrite},
     body, conditions, fences,
     idempotency::{self, IdempotencyKey},
     path::Key,
@@ -66,8 +66,9 @@ async fn put(
         change: Change::Put(Value { bytes, content_type }),
         condition,
     };
+    let client = idempotency.client().clone();
     let once = idempotency.once(&gateway, "PUT", &record(&fence, &key));
-    let (written, replayed) = gateway.write(write, once).await?;
+    let (written, replayed) = gateway.write(&client, write, once).await?;
     Ok(idempotency::mark(stored(&fence, &key, written)?, replayed))
 }
 
@@ -97,6 +98,7 @@ async fn delete(
     idempotency: IdempotencyKey,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let client = idempotency.client().clone();
     let once = idempotency.once(&gateway, "DELETE", &record(&fence, &key));
     let write = Write {
         fence,
@@ -105,7 +107,7 @@ async fn delete(
         change: Change::Delete,
         condition: conditions::of_write(&headers)?,
     };
-    let (_, replayed) = gateway.write(write, once).await?;
+    let (_, replayed) = gateway.write(&client, write, once).await?;
     Ok(idempotency::mark(
         StatusCode::NO_CONTENT.into_response(),
         replayed,
@@ -121,6 +123,7 @@ pub(super) fn record<'a>(fence: &'a FenceName, key: &'a RecordKey) -> [&'a str; 
 /// when the record was read, and nobody newer had written.
 async fn read(
     State(gateway): State<Arc<Gateway>>,
+    client: Client,
     ToRead(fence): ToRead,
     Key(key): Key,
     token: Option<Presented>,
@@ -128,7 +131,7 @@ async fn read(
 ) -> Result<Response, Problem> {
     let record = gateway.read(gateway.locks.store().read(&fence, &key)).await?;
     if let Some(Presented(token)) = token {
-        fences::admit(&gateway, &fence, &token.mark()).await?;
+        fences::admit(&gateway, &client, &fence, &token.mark()).await?;
     }
     let Some(Record {
         value,

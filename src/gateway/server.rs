@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 use axum_server::{Handle, Server, accept::NoDelayAcceptor};
 use tokio::net::TcpListener;
 
-use super::{Config, Gateway, idempotency, router};
+use super::{Config, Gateway, idempotency, metrics, router};
 use crate::{clock::Moment, grant::Locks, lock::given_back};
 
 /// Serves the gateway until `shutdown` ends, and then until the requests that are under way have ended.
@@ -32,6 +32,8 @@ pub async fn serve(
     let draining = tokio::spawn(drain(gateway.clone(), handle.clone(), shutdown));
     let _stop = AbortOnDrop(draining.abort_handle());
     let _forget = AbortOnDrop(tokio::spawn(idempotency::forget(gateway.clone())).abort_handle());
+    let _upkeep =
+        AbortOnDrop(tokio::spawn(metrics::upkeep(gateway.witness.metrics().clone())).abort_handle());
 
     let mut server = Server::<SocketAddr>::from_listener(listener)
         .acceptor(NoDelayAcceptor::new())
@@ -45,6 +47,7 @@ pub async fn serve(
     let deadline = draining.await.unwrap_or_else(|_| Moment::now());
     let unfinished = async {
         gateway.tasks.wait().await;
+        gateway.witness.rejections().flush().await;
         // The places in queues of those who were told to wait elsewhere.
         given_back().await;
     };

@@ -91,7 +91,7 @@ async fn transact(
     let bytes = body::read(body, config.max_transaction, config.body_timeout).await?;
     let transaction = Arc::new(read(&bytes, config.max_value, &client)?);
     let once = idempotency.once(&gateway, "POST", &["transactions"]);
-    let answer = gateway.transact(transaction.clone(), once).await?;
+    let answer = gateway.transact(&client, transaction.clone(), once).await?;
     Ok(idempotency::mark(
         done(&transaction.operations, &answer.written),
         answer.replayed,

@@ -7,12 +7,14 @@ pub mod postgres;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 pub mod transaction;
+pub mod watch;
 
 use std::fmt;
 
 pub use merge::{MergeError, MergePatch};
 pub use once::{Done, Once};
 pub use transaction::{Operation, Transaction};
+pub use watch::{Batch, BatchWatch, Pressure};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
@@ -362,4 +364,12 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// # Cancel safety
     /// Some of them may be forgotten.
     async fn forget_keys(&self) -> Result<u64, StoreError>;
+
+    /// How busy it is.
+    fn pressure(&self) -> Pressure {
+        Pressure::default()
+    }
+
+    /// Has each batch of writes told to `watch`, if the store writes in batches. Only the first one is told.
+    fn watch_batches(&self, _watch: BatchWatch) {}
 }

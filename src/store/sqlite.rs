@@ -10,8 +10,8 @@ use sqlx::{Row, sqlite::SqliteRow};
 use time::OffsetDateTime;
 
 use super::{
-    Done, EpochState, FenceState, Listed, Once, Record, SealOutcome, Store, StoreError, Transaction, Value,
-    Version, Write, Written,
+    Done, EpochState, FenceState, Listed, Once, Pressure, Record, SealOutcome, Store, StoreError,
+    Transaction, Value, Version, Write, Written,
     transaction::{after_all, the_only_one},
 };
 use crate::{
@@ -259,6 +259,16 @@ impl Store for SqliteStore {
 
     async fn forget_keys(&self) -> Result<u64, StoreError> {
         once::forget(&self.file).await
+    }
+
+    fn pressure(&self) -> Pressure {
+        let pool = self.file.pool();
+        let (all, idle) = (pool.size() as usize, pool.num_idle());
+        Pressure {
+            queued: 0,
+            busy: all.saturating_sub(idle),
+            idle,
+        }
     }
 }
 

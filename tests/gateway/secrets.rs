@@ -1,5 +1,6 @@
-//! Nothing secret gets into the log, even at its most talkative, nor into the database or into problems.
+//! Nothing secret gets into the log, even at its most talkative, nor into events, rejections and metrics.
 
+use reqwest::Method;
 use serde_json::json;
 
 use super::{World, client::number, program::Program};
@@ -16,6 +17,9 @@ async fn no_log_line_shows_a_holder_a_value_or_a_url() {
         }
         command.env("FENCEGATE_LOG", "trace");
         let (mut process, client) = program.serve(command).await;
+
+        let mut listener = client.request(Method::GET, "/v1/events").send().await.unwrap();
+        let mut told = Vec::new();
 
         let mut holders = vec!["9f86d081884c7d659a2feaa0c55ad015".to_owned()];
         let chosen = client
@@ -61,8 +65,23 @@ async fn no_log_line_shows_a_holder_a_value_or_a_url() {
             .get(&format!("/v1/fences?{}", holders[0]))
             .await
             .expect(400);
+        let listed = client.get("/v1/rejections").await.expect(200).body;
+        let metrics = client.get("/metrics").await.expect(200).body;
         process.terminate().await;
+        while let Ok(Some(chunk)) = listener.chunk().await {
+            told.extend_from_slice(&chunk);
+        }
 
+        let (told, listed) = (
+            String::from_utf8(told).unwrap(),
+            String::from_utf8(listed).unwrap(),
+        );
+        assert!(
+            told.contains("event: refused") && told.contains("event: draining"),
+            "{told}"
+        );
+        assert!(listed.contains("\"reason\":\"stale\""), "{listed}");
+        let elsewhere = [told, listed, String::from_utf8(metrics).unwrap()].concat();
         let log = process.log();
         assert!(log.contains("token-stale") && log.contains("\"DEBUG\""), "{log}");
         for secret in holders
@@ -70,7 +89,8 @@ async fn no_log_line_shows_a_holder_a_value_or_a_url() {
             .map(String::as_str)
             .chain(["in-confidence", "hunter2", "postgres://"])
         {
-            let line = log.lines().find(|line| line.contains(secret));
+            let mut lines = log.lines().chain(elsewhere.lines());
+            let line = lines.find(|line| line.contains(secret));
             assert_eq!(line, None, "{secret}");
         }
         let lines = log

@@ -51,6 +51,7 @@ kinds! {
     NOT_READY, SERVICE_UNAVAILABLE, "not-ready", "The store is not ready";
     OUTCOME_UNKNOWN, SERVICE_UNAVAILABLE, "outcome-unknown", "It may have happened or not";
     TOO_MANY_WAITING, SERVICE_UNAVAILABLE, "too-many-waiting", "Too many lease requests are waiting";
+    TOO_MANY_LISTENING, SERVICE_UNAVAILABLE, "too-many-listening", "Too many clients listen to events";
     DRAINING, SERVICE_UNAVAILABLE, "draining", "The gateway is stopping";
     RECORD_NOT_FOUND, NOT_FOUND, "record-not-found", "There is no such record";
     FENCE_NOT_FOUND, NOT_FOUND, "fence-not-found", "There is no such fence";

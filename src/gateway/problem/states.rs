@@ -90,10 +90,18 @@ impl Problem {
         .retry_after(SOON)
     }
 
+    pub(in crate::gateway) fn too_many_listening(limit: usize) -> Self {
+        Self::new(
+            TOO_MANY_LISTENING,
+            format!("{limit} clients listen to events already: come back later, or ask another gateway"),
+        )
+        .retry_after(SOON)
+    }
+
     pub(in crate::gateway) fn draining() -> Self {
         Self::new(
             DRAINING,
-            "this gateway gives no more leases: ask another one, or come back",
+            "this gateway is stopping, and gives no more leases and no more events: ask another one, or come back",
         )
         .retry_after(SOON)
     }

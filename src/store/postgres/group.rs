@@ -8,7 +8,7 @@
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
     hash::{DefaultHasher, Hash, Hasher},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -22,7 +22,10 @@ use super::batch::{Batch, Verdicts};
 use crate::{
     database::{DatabaseError, postgres::is_dead_connection},
     name::FenceName,
-    store::{Change, StoreError, Write, Written},
+    store::{
+        Change, StoreError, Write, Written,
+        watch::{self, BatchWatch},
+    },
 };
 
 /// How many batches are under way at once.
@@ -66,6 +69,7 @@ impl Item {
 pub(super) struct Group {
     pool: PgPool,
     lanes: OnceLock<Vec<mpsc::Sender<Item>>>,
+    watch: Arc<OnceLock<BatchWatch>>,
 }
 
 impl Group {
@@ -73,7 +77,23 @@ impl Group {
         Self {
             pool,
             lanes: OnceLock::new(),
+            watch: Arc::default(),
         }
+    }
+
+    /// Has each batch told, if nobody else has asked for it.
+    pub(super) fn watch(&self, watch: BatchWatch) {
+        // The first one stays.
+        let _ = self.watch.set(watch);
+    }
+
+    /// How many writes wait for their batch.
+    pub(super) fn queued(&self) -> usize {
+        let lanes = self.lanes.get().map(Vec::as_slice).unwrap_or_default();
+        lanes
+            .iter()
+            .map(|lane| lane.max_capacity() - lane.capacity())
+            .sum()
     }
 
     /// Writes with the next batch.
@@ -81,9 +101,11 @@ impl Group {
     /// # Cancel safety
     /// The write may or may not happen.
     pub(super) async fn write(&self, write: Write) -> Result<Written, StoreError> {
-        let lanes = self
-            .lanes
-            .get_or_init(|| (0..LANES).map(|_| Lane::start(self.pool.clone())).collect());
+        let lanes = self.lanes.get_or_init(|| {
+            (0..LANES)
+                .map(|_| Lane::start(self.pool.clone(), self.watch.clone()))
+                .collect()
+        });
         let mut hasher = DefaultHasher::new();
         write.fence.hash(&mut hasher);
         let lane = &lanes[hasher.finish() as usize % LANES];
@@ -111,10 +133,11 @@ struct Lane {
     ready: VecDeque<Item>,
     /// Behind a fence that is being sealed. One of them is tried with every batch, and they stall nobody else.
     parked: BTreeMap<FenceName, VecDeque<Item>>,
+    watch: Arc<OnceLock<BatchWatch>>,
 }
 
 impl Lane {
-    fn start(pool: PgPool) -> mpsc::Sender<Item> {
+    fn start(pool: PgPool, watch: Arc<OnceLock<BatchWatch>>) -> mpsc::Sender<Item> {
         let (sender, queue) = mpsc::channel(QUEUE);
         let lane = Self {
             pool,
@@ -122,6 +145,7 @@ impl Lane {
             queue,
             ready: VecDeque::new(),
             parked: BTreeMap::new(),
+            watch,
         };
         tokio::spawn(lane.run());
         sender
@@ -205,7 +229,13 @@ impl Lane {
             if batch.is_empty() {
                 continue;
             }
-            match self.execute(&batch).await {
+            let (writes, began) = (batch.len(), Instant::now());
+            let executed = self.execute(&batch).await;
+            if let Some(watch) = self.watch.get() {
+                let took = began.elapsed();
+                watch.tell(&watch::Batch { writes, took });
+            }
+            match executed {
                 Ok(rows) => match Verdicts::read(&rows) {
                     Ok(verdicts) => again.extend(verdicts.tell(batch)),
                     Err(error) => batch.tell_all(|| StoreError::Corrupt(error.to_string())),

@@ -13,8 +13,8 @@ use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
 
 use self::group::Group;
 use super::{
-    Change, Done, EpochState, FenceState, Listed, Once, Record, SealOutcome, Store, StoreError, Transaction,
-    Value, Version, Write, Written,
+    BatchWatch, Change, Done, EpochState, FenceState, Listed, Once, Pressure, Record, SealOutcome, Store,
+    StoreError, Transaction, Value, Version, Write, Written,
     transaction::{after_all, the_only_one},
 };
 use crate::{
@@ -230,6 +230,19 @@ impl Store for PostgresStore {
 
     async fn forget_keys(&self) -> Result<u64, StoreError> {
         once::forget(&self.pool).await
+    }
+
+    fn pressure(&self) -> Pressure {
+        let (all, idle) = (self.pool.size() as usize, self.pool.num_idle());
+        Pressure {
+            queued: self.group.queued(),
+            busy: all.saturating_sub(idle),
+            idle,
+        }
+    }
+
+    fn watch_batches(&self, watch: BatchWatch) {
+        self.group.watch(watch);
     }
 
     async fn note_rejections(&self, noted: &[Noted]) -> Result<(), StoreError> {
