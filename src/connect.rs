@@ -6,6 +6,7 @@ use crate::{
     database::DatabaseError,
     grant::Locks,
     lock::{LockError, LockService},
+    scheme,
     store::Store,
 };
 
@@ -71,7 +72,7 @@ impl OpenStore {
 }
 
 async fn open_store(url: &str) -> Result<OpenStore, ConnectError> {
-    match scheme(url) {
+    match scheme::of(url) {
         #[cfg(feature = "postgres")]
         "postgres" | "postgresql" => open_postgres(url),
         #[cfg(feature = "sqlite")]
@@ -104,7 +105,7 @@ async fn open_locks(url: &str, store: &OpenStore) -> Result<Arc<dyn LockService>
     if url == store.kind() {
         return Ok(store.own_locks());
     }
-    match scheme(url) {
+    match scheme::of(url) {
         #[cfg(feature = "etcd")]
         "etcd" => Ok(Arc::new(crate::lock::etcd::EtcdLocks::connect(url).await?)),
         #[cfg(feature = "zookeeper")]
@@ -123,27 +124,37 @@ async fn open_locks(url: &str, store: &OpenStore) -> Result<Arc<dyn LockService>
     }
 }
 
-/// What stands before the first colon. A URL without one is shown in errors, so it is cut short.
-fn scheme(url: &str) -> &str {
-    let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
-    scheme
-        .char_indices()
-        .nth(20)
-        .map_or(scheme, |(end, _)| &scheme[..end])
-}
+/// How the URLs of stores begin.
+const STORES: &[&str] = &["postgres", "postgresql", "sqlite"];
+
+/// How the URLs of lock services begin.
+const LOCKS: &[&str] = &[
+    "etcd",
+    "zookeeper",
+    "redis",
+    "rediss",
+    "redis+sentinel",
+    "rediss+sentinel",
+    "redlock",
+    "redlocks",
+    "postgres",
+    "postgresql",
+    "sqlite",
+];
 
 /// Why a store or a lock service cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
     /// A store's URL that begins with something else.
-    #[error("no store begins with {0:?}: give postgres://user@host:5432/database or sqlite:FILE")]
+    #[error("no store begins with {0:?}{hint}: give postgres://user@host:5432/database or sqlite:FILE", hint = scheme::hint(.0, STORES))]
     StoreScheme(String),
     /// A lock service's URL that begins with something else.
     #[error(
-        "no lock service begins with {0:?}: give etcd://host:2379,host:2379/prefix, \
+        "no lock service begins with {0:?}{hint}: give etcd://host:2379,host:2379/prefix, \
          zookeeper://host:2181,host:2181/prefix, redis://host:6379, redlock://host:6379,host:6379,host:6379, \
-         postgres://..., sqlite:FILE, or the kind of the store alone, to keep the locks in its database"
+         postgres://..., sqlite:FILE, or the kind of the store alone, to keep the locks in its database",
+        hint = scheme::hint(.0, LOCKS)
     )]
     LocksScheme(String),
     /// `sqlite:` and nothing behind it.

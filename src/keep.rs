@@ -139,6 +139,8 @@ impl<K: Keeper> Kept<K> {
 
 /// Renews until the grant is lost or given up. A renewal that fails is tried again while there is time.
 async fn keep<K: Keeper>(kept: Arc<Kept<K>>) {
+    // What nobody renews any more, be it for a panic, must not pass for kept.
+    let _told = kept.lost.clone().drop_guard();
     let mut next = renewal_after(*kept.term());
     while !kept.lost.is_cancelled() {
         let deadline = kept.term().deadline;

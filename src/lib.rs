@@ -38,6 +38,8 @@ pub mod name;
 pub mod rejections;
 pub mod retry;
 pub mod rule;
+#[cfg(any(feature = "client", feature = "postgres", feature = "sqlite"))]
+mod scheme;
 pub mod store;
 pub mod token;
 

@@ -6,6 +6,7 @@ use rustix::process::Signal;
 use tokio::process::{Child, Command};
 
 use crate::{
+    cli::Terminal,
     support::{eventually, eventually::PATIENCE, folder, process},
     world::World,
 };
@@ -131,6 +132,131 @@ async fn a_command_whose_lease_is_lost_is_ended_with_all_its_children() {
     );
     eventually(Duration::from_secs(5), async || !process::is_alive(grandchild)).await;
     etcd.cont();
+}
+
+#[tokio::test]
+async fn a_fence_within_another_within_the_first_is_not_waited_for() {
+    let folder = folder("run");
+    let store = store_in(folder.path());
+    let program = env!("CARGO_BIN_EXE_fencegate");
+    let within = |fence: &str, script: &str| {
+        format!("{program} run --fence {fence} --store {store} -- sh -c '{script}'")
+    };
+    let innermost = format!(
+        "{program} run --fence nightly --store {store} -- printenv FENCING_TOKEN FENCEGATE_HELD_FENCE"
+    );
+    let script = format!("echo $FENCING_TOKEN; {}", within("b", &innermost));
+    let (code, out, errors) = output(run(&store, &[], &script)).await;
+    assert_eq!(code, Some(0), "{errors}");
+    let lines: Vec<_> = out.lines().collect();
+    assert_eq!(lines, [lines[0], lines[0], "nightly"], "{out}");
+}
+
+#[tokio::test]
+async fn the_same_name_elsewhere_is_another_fence() {
+    let (here, there) = (folder("run"), folder("run"));
+    let (store, other) = (store_in(here.path()), store_in(there.path()));
+    let program = env!("CARGO_BIN_EXE_fencegate");
+    let script = format!(
+        "echo $FENCING_TOKEN; {program} run --fence nightly --store {other} -- printenv FENCING_TOKEN"
+    );
+    let (code, out, errors) = output(run(&store, &[], &script)).await;
+    assert_eq!(code, Some(0), "{errors}");
+    let tokens: Vec<_> = out.lines().collect();
+    assert!(tokens.len() == 2 && tokens[0] != tokens[1], "{out}");
+    // It was really held there.
+    let locks = fencegate::connect(&other, None).await.unwrap();
+    let mark = locks
+        .store()
+        .fence(&"nightly".parse().unwrap())
+        .await
+        .unwrap()
+        .unwrap()
+        .mark;
+    assert_eq!(mark.to_string(), "1-1");
+}
+
+/// The same, through a gateway.
+fn run_through(terminal: &Terminal, more: &[&str], script: &str) -> Command {
+    let mut command = Command::from(terminal.command(&["run", "--fence", "nightly"]));
+    command.args(more).args(["--", "sh", "-c", script]);
+    command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+#[tokio::test]
+async fn through_a_gateway_it_is_the_same() {
+    let terminal = Terminal::open().await;
+    let folder = folder("run");
+    let sign = folder.path().join("begun");
+    let program = env!("CARGO_BIN_EXE_fencegate");
+    // It writes under its token, and a run within it shares its lease.
+    let script = format!(
+        "{program} write $FENCEGATE_HELD_FENCE k v && {program} run --fence nightly -- {program} check nightly; exit 7"
+    );
+    let (code, out, errors) = output(run_through(&terminal, &[], &script)).await;
+    assert_eq!(code, Some(7), "{errors}");
+    assert_eq!(out, "k is in version 1\n1-1 is the newest token of nightly\n");
+
+    let script = format!("touch {}; sleep 600", sign.display());
+    let mut first = begun(run_through(&terminal, &[], &script), &sign).await;
+    let (code, _, errors) = output(run_through(&terminal, &["--wait", "100ms"], "true")).await;
+    assert_eq!(code, Some(75), "{errors}");
+    assert!(errors.contains("held by another"), "{errors}");
+    let pid = process::pid(first.id().unwrap());
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    let status = tokio::time::timeout(PATIENCE, first.wait())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(status.code(), Some(128 + 15));
+    assert_eq!(
+        output(run_through(&terminal, &["--wait", "0s"], "true")).await.0,
+        Some(0)
+    );
+    // A store on the command line beats a gateway of the environment.
+    let store = store_in(folder.path());
+    assert_eq!(
+        output(run_through(
+            &terminal,
+            &["--store", &store],
+            "echo $FENCING_TOKEN"
+        ))
+        .await
+        .0,
+        Some(0)
+    );
+    assert!(folder.path().join("store.db").exists());
+}
+
+#[tokio::test]
+async fn a_command_whose_gateway_is_gone_is_ended_also_if_nobody_listens() {
+    let mut terminal = Terminal::open().await;
+    let folder = folder("run");
+    let sign = folder.path().join("begun");
+    let script = format!(
+        "trap '' TERM; (trap '' TERM; sleep 600) & echo $! > {}; sleep 600",
+        sign.display()
+    );
+    let options = ["--ttl", "2s", "--grace", "300ms"];
+    let mut child = begun(run_through(&terminal, &options, &script), &sign).await;
+    eventually(PATIENCE, async || {
+        std::fs::read_to_string(&sign).is_ok_and(|text| text.ends_with('\n'))
+    })
+    .await;
+    let grandchild: u32 = std::fs::read_to_string(&sign).unwrap().trim().parse().unwrap();
+    // What it says has no reader, and must not be what it fails of.
+    drop(child.stderr.take());
+    terminal.gateway.kill9();
+    let status = tokio::time::timeout(PATIENCE, child.wait())
+        .await
+        .expect("it is ended")
+        .unwrap();
+    assert_eq!(status.code(), Some(76));
+    eventually(PATIENCE, async || !process::is_alive(grandchild)).await;
 }
 
 #[tokio::test]

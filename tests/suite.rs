@@ -1,5 +1,6 @@
 //! Every test of the project, in one binary: it links once, and all of it shares `support`.
 
+mod cli;
 mod conformance;
 mod demo;
 mod gateway;

@@ -23,7 +23,11 @@ pub(super) fn start(default: &str) {
         }
         None => EnvFilter::new(default),
     };
-    let log = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Nobody may be reading, and complaining about that where nobody reads would panic.
+    let log = fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     if std::io::stderr().is_terminal() {
         log.compact().init();
     } else {

@@ -1,22 +1,59 @@
 //! The command line: a file for each verb.
 //!
-//! Errors end in one line on standard error that says what to do, and exit status 1; a command line that cannot
-//! be read in 2. Connection URLs are never shown, since they may have passwords in them.
+//! Errors end in one line on standard error that says what to do, and an exit status that says what kind it is
+//! (`exit.rs`). Connection URLs are never shown, since they may have passwords in them, and neither are tokens, unless
+//! a token is what was asked for.
 
+mod check;
+mod completions;
 mod demo;
+mod exit;
+mod held;
+mod held_around;
+mod lease;
 mod logging;
 mod migrate;
+mod output;
+mod read;
+mod rejections;
 mod run;
 mod serve;
 mod servers;
+mod through_gateway;
+mod token;
+mod write;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, sync::LazyLock};
 
 use clap::{Parser, Subcommand};
+use fencegate::{FenceName, NameError};
+
+use exit::Exit;
+
+/// The version, and what was built in.
+static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
+    let features = [
+        ("etcd", cfg!(feature = "etcd")),
+        ("zookeeper", cfg!(feature = "zookeeper")),
+        ("redis", cfg!(feature = "redis")),
+        ("postgres", cfg!(feature = "postgres")),
+        ("sqlite", cfg!(feature = "sqlite")),
+    ];
+    let built_in: Vec<_> = features
+        .iter()
+        .filter(|feature| feature.1)
+        .map(|feature| feature.0)
+        .collect();
+    format!(
+        "{}\nbuilt with: {}",
+        env!("CARGO_PKG_VERSION"),
+        built_in.join(", ")
+    )
+});
 
 /// Distributed locks whose fencing tokens the resource really enforces.
 #[derive(Parser)]
-#[command(version, about, max_term_width = 100)]
+#[command(version, long_version = LONG_VERSION.as_str(), about, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -33,8 +70,20 @@ enum Verb {
     Serve(serve::Serve),
     /// Run a command while holding a fence, with the token in its environment
     Run(run::Run),
+    /// Acquire, renew, release, list and show leases through a gateway
+    Lease(lease::Lease),
+    /// Write a record under a token, through a gateway
+    Write(write::Write),
+    /// Read a record, or list the records of a fence, through a gateway
+    Read(read::Read),
+    /// Ask whether a token may act now
+    Check(check::Check),
+    /// Show who was refused, when, and how late
+    Rejections(rejections::Rejections),
     /// Bring the store's tables up to this version
     Migrate(migrate::Migrate),
+    /// Print a script that completes command lines in a shell
+    Completions(completions::Completions),
 }
 
 /// Runs the verb that the command line names.
@@ -45,22 +94,35 @@ pub async fn run() -> ExitCode {
         _ => logging::QUIET,
     });
     let done = match cli.verb {
-        Verb::Demo(verb) => verb.run().await,
-        Verb::DemoWriter(verb) => verb.run().await,
-        Verb::Serve(verb) => verb.run().await,
-        Verb::Run(verb) => match verb.run().await {
-            Ok(code) => return code,
-            Err(error) => Err(error),
-        },
-        Verb::Migrate(verb) => verb.run().await,
+        Verb::Demo(verb) => verb.run().await.map(|()| ExitCode::SUCCESS),
+        Verb::DemoWriter(verb) => verb.run().await.map(|()| ExitCode::SUCCESS),
+        Verb::Serve(verb) => verb.run().await.map(|()| ExitCode::SUCCESS),
+        Verb::Run(verb) => verb.run().await,
+        Verb::Lease(verb) => verb.run().await,
+        Verb::Write(verb) => verb.run().await,
+        Verb::Read(verb) => verb.run().await,
+        Verb::Check(verb) => verb.run().await,
+        Verb::Rejections(verb) => verb.run().await,
+        Verb::Migrate(verb) => verb.run().await.map(|()| ExitCode::SUCCESS),
+        Verb::Completions(verb) => verb.run(),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("fencegate: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    done.unwrap_or_else(|error| {
+        let advice = exit::advice(&error).map(|advice| format!(" ({advice})"));
+        output::aside(&format!("{error:#}{}", advice.unwrap_or_default()));
+        Exit::of(&error).into()
+    })
+}
+
+/// Reads a fence's name.
+fn fence(text: &str) -> Result<FenceName, NameError> {
+    text.parse()
+}
+
+/// For people who ask who holds a fence: what for, and on which machine.
+fn label(what: &str) -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let label = format!("{what} on {host}, process {}", std::process::id());
+    label.chars().filter(|c| !c.is_control()).take(60).collect()
 }
 
 /// Ends the program as a command line that cannot be read does.

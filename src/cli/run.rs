@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context;
 use clap::Args;
-use fencegate::{FenceName, GrantError, Lease, LockError, Options, lock::given_back};
+use fencegate::{FenceName, Options, Token, lock::given_back};
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::{
     process::{Child, Command},
@@ -17,12 +17,14 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::servers::Servers;
-
-/// Exit status: the fence was not to be had in time.
-const NOT_ACQUIRED: u8 = 75;
-/// Exit status: the lease was lost, and the command was ended for it.
-const LOST: u8 = 76;
+use super::{
+    exit::Exit,
+    held::{Held, Place},
+    held_around::HeldAround,
+    output::aside,
+    servers::Servers,
+    through_gateway::ThroughGateway,
+};
 
 /// How often to look whether a process group has ended.
 const LOOK: Duration = Duration::from_millis(20);
@@ -31,12 +33,17 @@ const LOOK: Duration = Duration::from_millis(20);
 const TOKEN: [&str; 2] = ["FENCEGATE_TOKEN", "FENCING_TOKEN"];
 const HELD_FENCE: &str = "FENCEGATE_HELD_FENCE";
 
+/// How long to wait where nothing is said: as long as it takes.
+const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
+
 #[derive(Args)]
 #[command(
     after_help = "Exit status: the command's own, or 128 and the number of the signal that ended it; 75 if the \
     fence was not to be had in time; 76 if the lease was lost and the command was ended for it; 1 and 2 for errors \
     before it was started.\n\nThe command finds its token in FENCEGATE_TOKEN and FENCING_TOKEN, and the fence in \
-    FENCEGATE_HELD_FENCE. Whoever can read its environment can write as the holder."
+    FENCEGATE_HELD_FENCE. Whoever can read its environment can write as the holder. A run within a run of the same \
+    fence shares its lease.\n\nThe fence is held in --store and --locks, or through a gateway with --gateway; \
+    FENCEGATE_GATEWAY counts where neither the command line nor the environment names a store."
 )]
 pub(super) struct Run {
     /// The fence to hold while the command runs
@@ -44,6 +51,8 @@ pub(super) struct Run {
     fence: FenceName,
     #[command(flatten)]
     servers: Servers,
+    #[command(flatten)]
+    gateway: ThroughGateway,
     /// How long the lease outlives its last renewal: how long others wait if this machine dies
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = humantime::parse_duration)]
     ttl: Duration,
@@ -62,77 +71,81 @@ impl Run {
     pub(super) async fn run(self) -> anyhow::Result<ExitCode> {
         // Before anything is held, so that no signal ends this process and leaves the command behind.
         let mut signals = signals()?;
-        if std::env::var(HELD_FENCE).is_ok_and(|held| held == self.fence.as_str()) {
-            tracing::info!(
-                "the fence is held by the run around this one, so the command runs under its lease"
-            );
-            let mut job = self.spawn(None)?;
+        let place = self.place().await?;
+        let around = HeldAround::from_environment();
+        if let Some(token) = around.token(&self.fence)
+            && place.knows(&self.fence, token).await?
+        {
+            tracing::info!("the fence is held by a run around this one, so the command runs under its lease");
+            let mut job = self.spawn(token, &around)?;
             return Ok(exit_code(job.attend(&mut signals).await?));
         }
         let options = Options {
             ttl: self.ttl,
-            wait: self.wait.unwrap_or(Duration::from_secs(365 * 24 * 3600)),
+            wait: self.wait.unwrap_or(FOREVER),
             label: self.label(),
             holder: None,
         };
-        let locks = self.servers.connect().await?;
-        let lease = tokio::select! {
-            lease = locks.acquire_with(&self.fence, options) => lease,
+        let acquired = tokio::select! {
+            acquired = place.acquire(&self.fence, options) => acquired,
             _ = signals.recv() => {
                 given_back().await;
-                return Ok(ExitCode::from(NOT_ACQUIRED));
+                return Ok(Exit::NotAcquired.into());
             }
         };
-        let lease = match lease {
-            Ok(lease) => lease,
-            Err(GrantError::Lock(LockError::Busy { .. })) => {
-                eprintln!(
-                    "fencegate: fence {} is held by another, and the wait is over",
-                    self.fence
-                );
-                return Ok(ExitCode::from(NOT_ACQUIRED));
-            }
-            Err(error) => return Err(error.into()),
+        let Some(held) = acquired? else {
+            let fence = &self.fence;
+            aside(&format!("fence {fence} is held by another, and the wait is over"));
+            return Ok(Exit::NotAcquired.into());
         };
-        // A task of its own, so that the lease is released even if something in it panics.
-        let done = tokio::spawn(async move { self.under(lease, signals).await }).await;
-        given_back().await;
-        done.context("the run failed unexpectedly")?
+        holding(self.under(held, around, signals)).await
     }
 
-    async fn under(self, lease: Lease, mut signals: mpsc::Receiver<Signal>) -> anyhow::Result<ExitCode> {
-        let mut job = self.spawn(Some(&lease))?;
+    async fn place(&self) -> anyhow::Result<Place> {
+        if self.gateway.is_said() || (self.gateway.is_known() && !self.servers.are_known()) {
+            return Ok(Place::Gateway(self.gateway.client()?));
+        }
+        Ok(Place::Direct(self.servers.connect().await?))
+    }
+
+    async fn under(
+        self,
+        held: Held,
+        around: HeldAround,
+        mut signals: mpsc::Receiver<Signal>,
+    ) -> anyhow::Result<ExitCode> {
+        let around = around.with(&self.fence, held.token());
+        let mut job = self.spawn(held.token(), &around)?;
         let status = tokio::select! {
             status = job.attend(&mut signals) => Some(status?),
-            () = lease.lost() => None,
+            () = held.lost() => None,
         };
         let Some(status) = status else {
-            eprintln!(
-                "fencegate: the lease on {} is lost, ending the command",
+            aside(&format!(
+                "the lease on {} is lost, ending the command",
                 self.fence
-            );
+            ));
             self.end(&mut job).await?;
-            return Ok(ExitCode::from(LOST));
+            return Ok(Exit::Lost.into());
         };
-        if let Err(error) = lease.release().await {
+        if let Err(error) = held.release().await {
             // The command has done its work; the fence is free when the lease ends.
-            eprintln!(
-                "fencegate: the fence could not be released, and is free in {:?}: {error}",
-                self.ttl
-            );
+            aside(&format!(
+                "the fence could not be released, and is free in {}: {error:#}",
+                humantime::format_duration(self.ttl)
+            ));
         }
         Ok(exit_code(status))
     }
 
     /// Starts the command in a process group of its own, so that all of it can be ended.
-    fn spawn(&self, lease: Option<&Lease>) -> anyhow::Result<Job> {
+    fn spawn(&self, token: &Token, around: &HeldAround) -> anyhow::Result<Job> {
         let (program, arguments) = self.command.split_first().context("no command is given")?;
         let mut command = Command::new(program);
         command.args(arguments).process_group(0).kill_on_drop(true);
-        if let Some(lease) = lease {
-            command.envs(TOKEN.map(|name| (name, lease.token().expose())));
-            command.env(HELD_FENCE, self.fence.as_str());
-        }
+        command.envs(TOKEN.map(|name| (name, token.expose())));
+        command.env(HELD_FENCE, self.fence.as_str());
+        around.hand_on(&mut command);
         let child = command
             .spawn()
             .with_context(|| format!("cannot run {}", program.to_string_lossy()))?;
@@ -163,17 +176,21 @@ impl Run {
         }
     }
 
-    /// For people who ask who holds the fence: the program and the machine.
+    /// For people who ask who holds the fence.
     fn label(&self) -> String {
-        let program = self
-            .command
-            .first()
-            .map(|program| program.to_string_lossy())
-            .unwrap_or_default();
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        let label: String = format!("{program} on {host}, process {}", std::process::id());
-        label.chars().filter(|c| !c.is_control()).take(60).collect()
+        let program = self.command.first().map(|program| program.to_string_lossy());
+        super::label(&program.unwrap_or_default())
     }
+}
+
+/// Does what is done while a fence is held, in a task of its own: also if something in it panics, the lease is
+/// dropped, and what is dropped is given back before this ends.
+async fn holding<T: Send + 'static>(
+    work: impl Future<Output = anyhow::Result<T>> + Send + 'static,
+) -> anyhow::Result<T> {
+    let done = tokio::spawn(work).await;
+    given_back().await;
+    done.context("the run failed unexpectedly")?
 }
 
 /// A command that runs, and the process group that it leads.
@@ -196,6 +213,16 @@ impl Job {
     fn signal(&self, signal: Signal) {
         // It may have ended meanwhile.
         let _ = kill_process_group(self.group, signal);
+    }
+}
+
+/// A job that is given up half way must not go on without its lease. One that has ended may have left others of its
+/// group behind, which is its own affair.
+impl Drop for Job {
+    fn drop(&mut self) {
+        if self.child.id().is_some() {
+            self.signal(Signal::KILL);
+        }
     }
 }
 
@@ -222,4 +249,58 @@ fn signals() -> anyhow::Result<mpsc::Receiver<Signal>> {
 fn exit_code(status: ExitStatus) -> ExitCode {
     let code = status.code().or(status.signal().map(|signal| 128 + signal));
     ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use fencegate::Locks;
+
+    use super::*;
+
+    async fn locks(folder: &std::path::Path) -> Locks {
+        let url = format!("sqlite:{}", folder.join("store.db").display());
+        fencegate::connect(&url, None).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_panic_leaves_neither_the_fence_nor_the_command_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let locks = locks(folder.path()).await;
+        let long = Duration::from_secs(600);
+        let held = Held::Direct(locks.acquire("a", long).await.unwrap());
+        let sign = folder.path().join("pid");
+        let script = format!("sleep 600 & echo $! > {}; wait", sign.display());
+        let work = async move {
+            let child = Command::new("sh")
+                .args(["-c", &script])
+                .process_group(0)
+                .spawn()
+                .unwrap();
+            let group = Pid::from_raw(child.id().unwrap().cast_signed()).unwrap();
+            let _job = Job { child, group };
+            while !std::fs::read_to_string(&sign).is_ok_and(|text| text.ends_with('\n')) {
+                tokio::time::sleep(LOOK).await;
+            }
+            let _held = held;
+            panic!("on purpose");
+        };
+        holding::<()>(work).await.unwrap_err();
+        let grandchild = std::fs::read_to_string(folder.path().join("pid")).unwrap();
+        let grandchild = grandchild.trim();
+        locks
+            .try_acquire("a", long)
+            .await
+            .expect("the fence is free at once");
+        let alive = || {
+            let stat = std::fs::read_to_string(format!("/proc/{grandchild}/stat")).unwrap_or_default();
+            !stat.is_empty() && !stat.contains(") Z ")
+        };
+        for _ in 0..1500 {
+            if !alive() {
+                return;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        panic!("the command goes on");
+    }
 }

@@ -23,6 +23,11 @@ pub(super) struct Servers {
 }
 
 impl Servers {
+    /// Whether the command line or the environment names any.
+    pub(super) fn are_known(&self) -> bool {
+        store(&self.store).is_some() || said(&self.locks).is_some()
+    }
+
     /// Opens both.
     pub(super) async fn connect(&self) -> anyhow::Result<Locks> {
         let locks = said(&self.locks);
@@ -46,6 +51,29 @@ impl Servers {
 pub(super) async fn connect_store(flag: &Option<String>) -> anyhow::Result<Locks> {
     let store = store(flag).context("no store is named: give --store URL, or set FENCEGATE_STORE")?;
     Ok(fencegate::connect(&store, None).await?)
+}
+
+/// Opens a store to look into it: a file that is not there is not made.
+pub(super) async fn look_into_store(url: &str) -> anyhow::Result<Locks> {
+    if let Some(file) = sqlite_file(url)
+        && !std::path::Path::new(file).exists()
+    {
+        anyhow::bail!("there is no store in the file {file}");
+    }
+    Ok(fencegate::connect(url, None).await?)
+}
+
+/// The file of an SQLite URL.
+pub(super) fn sqlite_file(url: &str) -> Option<&str> {
+    let file = url.strip_prefix("sqlite:")?;
+    Some(file.strip_prefix("//").unwrap_or(file)).filter(|file| !file.is_empty())
+}
+
+/// An error with where the store is.
+pub(super) fn at_store(locks: &Locks, error: impl Into<anyhow::Error>) -> anyhow::Error {
+    error
+        .into()
+        .context(format!("with the store {}", locks.store().describe()))
 }
 
 /// The store's URL, from the flag or from the environment.

@@ -120,7 +120,10 @@ fn parse(text: &str) -> Result<url::Url, ClientError> {
     let wrong = |what: &str| Err(ClientError::Url(what.to_owned()));
     match url.scheme() {
         "http" | "https" => {}
-        other => return Err(ClientError::Url(format!("it begins with {other}:"))),
+        other => {
+            let hint = crate::scheme::hint(other, &["http", "https"]);
+            return Err(ClientError::Url(format!("it begins with {other}:{hint}")));
+        }
     }
     if !url.username().is_empty() || url.password().is_some() {
         return wrong("it has a user or a password in it, which may end in logs: an API key is given apart");

@@ -56,7 +56,12 @@ pub struct HolderView {
 impl Client {
     /// The fences whose names begin with `prefix`, in byte order.
     pub fn fences(&self, prefix: &str) -> Listing<ListedFence> {
-        Listing::new(self.clone(), path::FENCES.to_owned(), "fences", prefix)
+        Listing::new(
+            self.clone(),
+            path::FENCES.to_owned(),
+            "fences",
+            ("prefix", prefix),
+        )
     }
 
     /// What is known of a fence; `None` if no lease was ever granted on it.

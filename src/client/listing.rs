@@ -18,7 +18,8 @@ pub struct Listing<T> {
     path: String,
     /// What the entries are called in the answers.
     entries: &'static str,
-    prefix: String,
+    /// A parameter that says which.
+    which: (&'static str, String),
     page: VecDeque<Value>,
     /// Where the next page begins; `None` behind the last one.
     next: Option<String>,
@@ -26,19 +27,24 @@ pub struct Listing<T> {
 }
 
 impl<T: DeserializeOwned> Listing<T> {
-    pub(super) fn new(client: Client, path: String, entries: &'static str, prefix: &str) -> Self {
+    pub(super) fn new(
+        client: Client,
+        path: String,
+        entries: &'static str,
+        which: (&'static str, &str),
+    ) -> Self {
         Self {
             client,
             path,
             entries,
-            prefix: prefix.to_owned(),
+            which: (which.0, which.1.to_owned()),
             page: VecDeque::new(),
             next: Some(String::new()),
             of: PhantomData,
         }
     }
 
-    /// Begins after this name or key, where an earlier listing ended.
+    /// Begins after this name, key or id, where an earlier listing ended.
     pub fn after(mut self, last: &str) -> Self {
         self.next = Some(last.to_owned());
         self
@@ -55,7 +61,7 @@ impl<T: DeserializeOwned> Listing<T> {
         while self.page.is_empty() {
             let Some(after) = &self.next else { return Ok(None) };
             let parameters = [
-                ("prefix", Some(self.prefix.as_str())),
+                (self.which.0, Some(self.which.1.as_str())),
                 ("after", Some(after.as_str())),
                 ("limit", Some(PAGE)),
             ];

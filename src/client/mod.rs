@@ -33,6 +33,7 @@ mod leases;
 mod listing;
 mod path;
 mod records;
+mod rejections;
 mod request;
 mod transaction;
 
@@ -43,6 +44,7 @@ pub use lease::Lease;
 pub use leases::{AcquireOptions, GrantedLease};
 pub use listing::Listing;
 pub use records::{ListedRecord, ReadRecord};
+pub use rejections::ListedRejection;
 pub use request::{IdempotencyKey, WriteOptions};
 pub use transaction::{Done, Transaction};
 

@@ -92,7 +92,7 @@ impl Client {
 
     /// The records of a fence whose keys begin with `prefix`, in byte order.
     pub fn records(&self, fence: &FenceName, prefix: &str) -> Listing<ListedRecord> {
-        Listing::new(self.clone(), path::records(fence), "records", prefix)
+        Listing::new(self.clone(), path::records(fence), "records", ("prefix", prefix))
     }
 
     /// Stores a record under a token.

@@ -28,6 +28,10 @@ impl Client {
         Self { port, http }
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     pub fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         self.http
             .request(method, format!("http://127.0.0.1:{}{path}", self.port))

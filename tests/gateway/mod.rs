@@ -18,7 +18,7 @@ mod metrics;
 mod names;
 mod outages;
 mod patches;
-mod program;
+pub mod program;
 mod records;
 mod rejections;
 mod replicas;

@@ -1,0 +1,154 @@
+//! How the program ends: one exit status for each kind of outcome, the same in every verb.
+
+use std::process::ExitCode;
+
+use fencegate::{GrantError, LockError, StoreError, client::ClientError, database::DatabaseError};
+
+/// Exit statuses, apart from 0, from that of a command under `run`, and from those of a command line that cannot be read
+/// (2). Some are those of `sysexits.h`. Documented in docs/cli.md.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Exit {
+    /// Something else went wrong.
+    Failed = 1,
+    /// There is no such fence or record.
+    NotFound = 66,
+    /// A server did not answer, or cannot serve now.
+    Unreachable = 69,
+    /// The record is in another version.
+    Condition = 73,
+    /// A write may have happened or not.
+    OutcomeUnknown = 74,
+    /// Another held the fence for all of the wait.
+    NotAcquired = 75,
+    /// The lease is over.
+    Lost = 76,
+    /// The guard refused the token.
+    Fenced = 77,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+impl Exit {
+    /// What an error comes to.
+    pub(super) fn of(error: &anyhow::Error) -> Self {
+        error.chain().find_map(of_cause).unwrap_or(Self::Failed)
+    }
+}
+
+fn of_cause(cause: &(dyn std::error::Error + 'static)) -> Option<Exit> {
+    if let Some(error) = cause.downcast_ref() {
+        return Some(of_client(error));
+    }
+    if let Some(error) = cause.downcast_ref() {
+        return Some(of_grant(error));
+    }
+    if let Some(error) = cause.downcast_ref() {
+        return Some(of_store(error));
+    }
+    cause.downcast_ref().map(of_lock)
+}
+
+fn of_client(error: &ClientError) -> Exit {
+    if error.is_fenced() {
+        return Exit::Fenced;
+    }
+    if error.is_lost() {
+        return Exit::Lost;
+    }
+    match error {
+        ClientError::Unreachable { .. } | ClientError::NoAnswer { .. } => Exit::Unreachable,
+        ClientError::Problem(problem) => match problem.name() {
+            "lock-held" => Exit::NotAcquired,
+            "version-mismatch" => Exit::Condition,
+            "record-not-found" | "fence-not-found" => Exit::NotFound,
+            "outcome-unknown" => Exit::OutcomeUnknown,
+            _ if problem.status == 503 => Exit::Unreachable,
+            _ => Exit::Failed,
+        },
+        _ => Exit::Failed,
+    }
+}
+
+fn of_grant(error: &GrantError) -> Exit {
+    match error {
+        GrantError::Lock(error) => of_lock(error),
+        GrantError::Store(error) => of_store(error),
+        _ => Exit::Failed,
+    }
+}
+
+fn of_store(error: &StoreError) -> Exit {
+    match error {
+        StoreError::Refused(_) => Exit::Fenced,
+        StoreError::Condition { .. } => Exit::Condition,
+        StoreError::Database(DatabaseError::OutcomeUnknown(_)) => Exit::OutcomeUnknown,
+        StoreError::Database(DatabaseError::Unavailable(_)) => Exit::Unreachable,
+        _ => Exit::Failed,
+    }
+}
+
+fn of_lock(error: &LockError) -> Exit {
+    match error {
+        LockError::Busy { .. } => Exit::NotAcquired,
+        LockError::Lost => Exit::Lost,
+        LockError::Unavailable { .. } => Exit::Unreachable,
+        _ => Exit::Failed,
+    }
+}
+
+/// How to look closer at a server that does not answer.
+pub(super) fn advice(error: &anyhow::Error) -> Option<String> {
+    for cause in error.chain() {
+        match cause.downcast_ref() {
+            Some(ClientError::Unreachable { gateway, .. } | ClientError::NoAnswer { gateway, .. }) => {
+                return Some(format!("look whether it runs: curl {gateway}/readyz"));
+            }
+            Some(_) => return None,
+            None => {}
+        }
+    }
+    match Exit::of(error) {
+        Exit::Unreachable => Some("look closer with: fencegate doctor".into()),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn outcomes_are_told_apart_through_what_is_said_around_them() {
+        let unavailable = || DatabaseError::Unavailable("x".into());
+        let cases: [(anyhow::Error, Exit); 7] = [
+            (ClientError::Lost.into(), Exit::Lost),
+            (
+                GrantError::from(LockError::Busy { expires_in: None }).into(),
+                Exit::NotAcquired,
+            ),
+            (GrantError::from(unavailable()).into(), Exit::Unreachable),
+            (StoreError::from(unavailable()).into(), Exit::Unreachable),
+            (LockError::Lost.into(), Exit::Lost),
+            (
+                ClientError::NoAnswer {
+                    gateway: "http://a".into(),
+                    detail: "x".into(),
+                }
+                .into(),
+                Exit::Unreachable,
+            ),
+            (anyhow::anyhow!("x"), Exit::Failed),
+        ];
+        for (error, exit) in cases {
+            let error = Err::<(), _>(error).context("around it").unwrap_err();
+            assert_eq!(Exit::of(&error), exit, "{error:#}");
+            assert_eq!(advice(&error).is_some(), exit == Exit::Unreachable, "{error:#}");
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What a mistake, or a server that is away, is answered with.
+
+use super::Terminal;
+use crate::gateway::program::Program;
+
+#[tokio::test]
+async fn typos_get_a_suggestion() {
+    let program = Program::new();
+    for (arguments, code, said) in [
+        (&["sevre"][..], 2, "'serve'"),
+        (&["lease", "aquire", "a"], 2, "'acquire'"),
+        (&["run", "--fense", "a", "--", "true"], 2, "'--fence'"),
+        (&["lease", "list", "--output", "jsn"], 2, "'json'"),
+        (&["completions", "bsh"], 2, "'bash'"),
+        (
+            &["serve", "--store", "postgress://db/x"],
+            1,
+            "did you mean postgres?",
+        ),
+        (
+            &["serve", "--store", "sqlite:x.db", "--locks", "ectd://a"],
+            1,
+            "did you mean etcd?",
+        ),
+        (
+            &["lease", "list", "--gateway", "htp://a"],
+            1,
+            "did you mean http?",
+        ),
+        (
+            &["lease", "list", "--gateway", "127.0.0.1:7411"],
+            1,
+            "http://127.0.0.1:7411",
+        ),
+        (
+            &["lease", "list", "--gateway", "http://me:hunter2@a"],
+            1,
+            "API key",
+        ),
+        (&["lease", "show", "a/b"], 2, "slash"),
+        (&["write", "a", "../k", "v"], 2, "segment"),
+        (
+            &["write", "a", "k", "v", "--if-match", "x"],
+            2,
+            "a version is a number",
+        ),
+        (&["lease", "acquire", "a", "--ttl=-1s"], 2, "--ttl"),
+    ] {
+        let run = program.run(&mut program.command(arguments)).ends_with(code);
+        assert!(run.err.contains(said), "{arguments:?}: {}", run.err);
+        assert!(!run.err.contains("hunter2"), "{}", run.err);
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_is_away_is_named_with_how_to_look_closer() {
+    let program = Program::new();
+    for (arguments, said) in [
+        (
+            &["lease", "list", "--gateway", "http://127.0.0.1:1"][..],
+            &[
+                "http://127.0.0.1:1 cannot be reached",
+                "curl http://127.0.0.1:1/readyz",
+            ][..],
+        ),
+        (
+            &["rejections", "--store", "postgres://root:hunter2@127.0.0.1:1/app"],
+            &["postgres app at 127.0.0.1:1", "out of reach"],
+        ),
+        (
+            &[
+                "run",
+                "--fence",
+                "a",
+                "--store",
+                "sqlite:x.db",
+                "--locks",
+                "etcd://127.0.0.1:1",
+                "--",
+                "true",
+            ],
+            &["etcd at 127.0.0.1:1", "did not answer"],
+        ),
+        (
+            &[
+                "run",
+                "--fence",
+                "a",
+                "--gateway",
+                "http://127.0.0.1:1",
+                "--",
+                "true",
+            ],
+            &["http://127.0.0.1:1 cannot be reached"],
+        ),
+    ] {
+        let run = program.run(&mut program.command(arguments)).ends_with(69);
+        let last = run.err.lines().last().unwrap();
+        for said in said {
+            assert!(
+                last.starts_with("fencegate: ") && last.contains(said),
+                "{arguments:?}: {}",
+                run.err
+            );
+        }
+        assert!(!run.err.contains("hunter2"), "{}", run.err);
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_taken_from_its_file_and_refused_without_being_shown() {
+    let terminal = Terminal::open().await;
+    let file = terminal.program.folder.path().join("key");
+    std::fs::write(&file, "one\ntwo\n").unwrap();
+    let run = terminal
+        .run(&["lease", "list", "--api-key-file", "key"])
+        .ends_with(1);
+    assert!(
+        run.err.contains("API key") && !run.err.contains("two"),
+        "{}",
+        run.err
+    );
+    let run = terminal
+        .run(&["lease", "list", "--api-key-file", "none"])
+        .ends_with(1);
+    assert!(run.err.contains("reading none"), "{}", run.err);
+    let run = terminal.run(&["lease", "list", "--ca", "key"]).ends_with(1);
+    assert!(run.err.contains("PEM"), "{}", run.err);
+    terminal
+        .run(&["lease", "list", "--client-cert", "key"])
+        .ends_with(2);
+}

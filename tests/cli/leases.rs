@@ -1,0 +1,136 @@
+//! `lease`, `check`, `rejections`.
+
+use std::time::Duration;
+
+use super::{Terminal, json};
+use crate::support::{eventually, eventually::PATIENCE};
+
+#[tokio::test]
+async fn a_lease_is_taken_shown_renewed_and_released() {
+    let terminal = Terminal::open().await;
+    terminal.run(&["lease", "show", "nightly"]).ends_with(66);
+    let acquire = ["lease", "acquire", "nightly", "--ttl", "5m", "--label", "me"];
+    let acquired = terminal.run(&acquire).ends_with(0);
+    // The token alone, to be put into a variable.
+    let token = acquired.out.strip_suffix('\n').unwrap();
+    token.parse::<fencegate::Token>().unwrap();
+    assert!(acquired.err.contains("held for 5m"), "{}", acquired.err);
+
+    let shown = terminal.run(&["lease", "show", "nightly"]).ends_with(0).out;
+    assert!(shown.contains("held by  me, with number 1\n"), "{shown}");
+    assert!(!shown.contains(token), "{shown}");
+    let shown = json(
+        &terminal
+            .run(&["lease", "show", "nightly", "--output", "json"])
+            .ends_with(0),
+    );
+    assert_eq!(
+        (&shown["mark"], &shown["holder"]["label"]),
+        (&"1-1".into(), &"me".into())
+    );
+
+    let busy = terminal.run(&["lease", "acquire", "nightly"]).ends_with(75);
+    assert!(
+        busy.err.contains("lock-held") && busy.out.is_empty(),
+        "{}",
+        busy.err
+    );
+    let renewed = terminal
+        .run_under(token, &["lease", "renew", "nightly"])
+        .ends_with(0);
+    assert_eq!(renewed.out, "nightly is held for 5m from now, as 1-1\n");
+    let listed = terminal.run(&["lease", "list"]).ends_with(0).out;
+    let mut lines = listed.lines();
+    assert!(
+        lines.next().unwrap().starts_with("FENCE    MARK  SEALED"),
+        "{listed}"
+    );
+    assert!(lines.next().unwrap().starts_with("nightly  1-1   20"), "{listed}");
+    assert_eq!(
+        terminal.run(&["lease", "list", "--prefix", "x"]).ends_with(0).out,
+        ""
+    );
+    terminal.run_under(token, &["check", "nightly"]).ends_with(0);
+
+    terminal
+        .run_under(token, &["lease", "release", "nightly"])
+        .ends_with(0);
+    let late = terminal
+        .run_under(token, &["lease", "renew", "nightly"])
+        .ends_with(76);
+    assert!(late.err.contains("lease-lost"), "{}", late.err);
+    let fenced = terminal.run_under(token, &["check", "nightly"]).ends_with(77);
+    assert!(
+        fenced.err.starts_with("fencegate: 1-1 may not act on nightly: "),
+        "{}",
+        fenced.err
+    );
+    terminal
+        .run(&["lease", "acquire", "nightly", "--output", "json"])
+        .ends_with(0);
+}
+
+#[tokio::test]
+async fn a_lease_is_ended_by_force_where_that_is_allowed() {
+    let terminal = Terminal::open_with(&["--allow-force-release"]).await;
+    let token = terminal.acquire("a");
+    terminal.run(&["lease", "release", "a", "--force"]).ends_with(0);
+    terminal.run_under(&token, &["check", "a"]).ends_with(77);
+    terminal.acquire("a");
+}
+
+#[tokio::test]
+async fn the_wait_is_waited() {
+    let terminal = Terminal::open().await;
+    let token = terminal.acquire("a");
+    let mut waiting = terminal
+        .command(&["lease", "acquire", "a", "--wait", "10m"])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(waiting.try_wait().unwrap().is_none());
+    terminal
+        .run_under(&token, &["lease", "release", "a"])
+        .ends_with(0);
+    let mut status = None;
+    eventually(PATIENCE, async || {
+        status = waiting.try_wait().unwrap();
+        status.is_some()
+    })
+    .await;
+    assert!(status.unwrap().success());
+}
+
+#[tokio::test]
+async fn rejections_are_told_by_the_gateway_and_by_the_store() {
+    let terminal = Terminal::open().await;
+    let old = terminal.acquire("a");
+    terminal.run_under(&old, &["lease", "release", "a"]).ends_with(0);
+    terminal.acquire("a");
+    terminal.run_under(&old, &["write", "a", "k", "v"]).ends_with(77);
+    let direct = ["rejections", "--store", "sqlite:fencegate.db", "--output", "json"];
+    let through = ["rejections", "--output", "json"];
+    for arguments in [&direct[..], &through[..]] {
+        eventually(PATIENCE, async || {
+            json(&terminal.run(arguments).ends_with(0))
+                .as_array()
+                .unwrap()
+                .len()
+                == 1
+        })
+        .await;
+        let row = &json(&terminal.run(arguments))[0];
+        assert_eq!((&row["fence"], &row["reason"]), (&"a".into(), &"stale".into()));
+        assert_eq!((&row["presented"], &row["mark"]), (&"1-1".into(), &"1-2".into()));
+    }
+    let table = terminal.run(&["rejections", "--fence", "a"]).ends_with(0).out;
+    assert!(table.contains("1-1") && table.contains("stale"), "{table}");
+    assert_eq!(terminal.run(&["rejections", "--fence", "b"]).ends_with(0).out, "");
+    let missing = terminal
+        .run(&["rejections", "--store", "sqlite:other.db"])
+        .ends_with(1);
+    assert!(missing.err.contains("other.db"), "{}", missing.err);
+    assert!(!terminal.program.folder.path().join("other.db").exists());
+}
