@@ -4,7 +4,7 @@
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-interop bench-guard check fmt clean format-check clippy features doc doctest
+.PHONY: help demo demo-picture test test-interop bench-guard check fmt clean format-check clippy features doc doctest
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(MAKEFILE_LIST) | \
@@ -14,6 +14,10 @@ demo: ## Watch a paused lock holder wake up, write, and be refused
 	@tools/install build
 	@cargo build
 	@cargo run --quiet -- demo
+
+demo-picture: ## Draw the README's picture anew, from a run of the demo
+	@tools/install build
+	cargo run --quiet -- demo --svg docs/demo.svg
 
 test: ## Run the tests, on real servers (installs those that are missing)
 	@tools/install test

@@ -1,17 +1,38 @@
-//! `fencegate demo`: watch a paused lock holder wake up, write, and be refused.
+//! `fencegate demo`: watch a lock holder lose its lock without knowing, write, and be refused.
 
-use std::time::Duration;
+use std::{io::IsTerminal, path::PathBuf, time::Duration};
 
 use anyhow::Context;
+use clap::ValueEnum;
+use serde_json::json;
 
-use fencegate::{FenceName, connect};
+use fencegate::FenceName;
 
-use crate::demo::{self, Event, Guard, Outcome, Plan, writer::Writer};
+use crate::demo::{
+    self, Event, Guard, Late, Outcome, Plan, Run, Scenario, Servers,
+    picture::picture,
+    timeline::{HEAD, Timeline},
+    writer::Writer,
+};
 
 /// What `fencegate demo` takes. Flags only: what the environment says is meant for production, where the run
 /// without the guard has no business.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Without flags, store and locks are a temporary SQLite file. The scenarios pause and clock take any \
+    store and any lock service. partition needs a lock service on a network, without TLS: --locks etcd://..., \
+    zookeeper://..., redis://..., redlock://..., or postgres://.... crash needs --store postgres://.... \
+    duplicate-token needs --locks redis://....\n\nThe demo looks at no environment variable but NO_COLOR. It brings \
+    the store's tables up to this version, and binds the store's epoch to the lock service if it is bound to none \
+    yet: try it on servers that you do not need. It takes away its records and its locks. What stays are the marks of \
+    the two fences that it used, named demo:..., and what lock services keep of every fence: a counter (redis, \
+    redlock, postgres, sqlite) or an empty znode (zookeeper)."
+)]
 pub(super) struct Demo {
+    /// What happens to the writer that holds the fence
+    #[arg(long, value_name = "SCENARIO", default_value = "pause")]
+    scenario: Scenario,
+
     /// Where marks and records are kept: postgres://... or sqlite:FILE [default: a temporary file]
     #[arg(long, value_name = "URL")]
     store: Option<String>,
@@ -20,62 +41,151 @@ pub(super) struct Demo {
     #[arg(long, value_name = "URL")]
     locks: Option<String>,
 
-    /// How long a lease outlives its last renewal
-    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = humantime::parse_duration)]
-    ttl: Duration,
+    /// How long a lease outlives its last renewal [default: 2s, and 30s where nothing has to expire by itself]
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    ttl: Option<Duration>,
+
+    /// Draw what happened into this file
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+
+    /// A time line, or a line of JSON for each event and each outcome
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    output: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
 }
 
 impl Demo {
     /// Shows the story with the guard and without.
-    ///
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let folder = TemporaryFolder::new()?;
         let given = self.store.is_some();
-        let store = self
-            .store
-            .unwrap_or_else(|| format!("sqlite:{}", folder.0.join("demo.db").display()));
-        let locks = connect(&store, self.locks.as_deref()).await?;
+        let servers = Servers {
+            store: self
+                .store
+                .unwrap_or_else(|| format!("sqlite:{}", folder.0.join("demo.db").display())),
+            locks: self.locks,
+        };
+        let locks = servers.connect().await?;
+        self.scenario.check(&servers)?;
         locks.migrate().await?;
-        let plan = Plan { ttl: self.ttl };
-        match given {
-            true => println!("store: {}", locks.store().describe()),
-            false => println!("store: sqlite, a file that goes away with the demo"),
+        let (kind, store) = (locks.service().kind(), locks.store().describe());
+        drop(locks);
+        let plan = Plan {
+            scenario: self.scenario,
+            ttl: self.ttl.unwrap_or(self.scenario.ttl()),
+        };
+        let teller = Teller {
+            format: self.output,
+            colour: std::io::stdout().is_terminal()
+                && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty()),
+        };
+        teller.say(&match given {
+            true => format!("store: {store}\nlocks: {kind}"),
+            false => format!("store: sqlite, a file that goes away with the demo\nlocks: {kind}"),
+        });
+
+        let mut runs = Vec::new();
+        for guard in [Guard::Fenced, Guard::Unfenced] {
+            teller.begin(guard, &plan);
+            let (lines, first) = (Timeline::new(teller.colour), std::cell::Cell::new(true));
+            let run = demo::run(&servers, guard, &plan, |event| {
+                if first.take() {
+                    teller.say(HEAD);
+                }
+                teller.event(guard, &lines, event);
+            })
+            .await?;
+            teller.end(guard, &run.outcome);
+            runs.push(run);
         }
-        println!("locks: {}", locks.service().kind());
-
-        println!("\nWITH FENCEGATE: A is paused past its lease, B takes over, A wakes up\n");
-        let fenced = demo::run(&locks, Guard::Fenced, &plan, print).await?;
-        println!("\n{}", verdict(&fenced));
-
-        println!("\nTHE SAME WITHOUT THE GUARD: whoever writes is believed\n");
-        let control = demo::run(&locks, Guard::Unfenced, &plan, print).await?;
-        println!("\n{}", verdict(&control));
-
-        demo::verify(Guard::Fenced, &fenced)?;
-        demo::verify(Guard::Unfenced, &control)?;
-        println!("\nThe lock expired in both runs. The guard made the difference.");
+        if let Some(file) = &self.svg {
+            let drawn = picture(&plan, kind, &runs);
+            std::fs::write(file, drawn).with_context(|| format!("writing {}", file.display()))?;
+            teller.say(&format!("\ndrawn in {}", file.display()));
+        }
+        for Run { guard, outcome, .. } in &runs {
+            plan.scenario.verify(*guard, outcome)?;
+        }
+        teller.say("\nBoth runs were the same, but for the guard.");
         Ok(())
     }
 }
 
-fn print(event: &Event) {
-    println!("{event}");
+/// Says things on the standard output.
+struct Teller {
+    format: Format,
+    colour: bool,
+}
+
+impl Teller {
+    /// Something for people.
+    fn say(&self, text: &str) {
+        if self.format == Format::Text {
+            println!("{text}");
+        }
+    }
+
+    fn begin(&self, guard: Guard, plan: &Plan) {
+        self.say(&match guard {
+            Guard::Fenced => format!("\nWITH FENCEGATE: {}\n", plan.scenario.headline()),
+            Guard::Unfenced => "\nTHE SAME WITHOUT THE GUARD: whoever writes is believed\n".into(),
+        });
+    }
+
+    fn event(&self, guard: Guard, lines: &Timeline, event: &Event) {
+        match self.format {
+            Format::Json => println!("{}", tagged(guard, event)),
+            Format::Text => {
+                if let Some(line) = lines.line(event) {
+                    println!("{line}");
+                }
+            }
+        }
+    }
+
+    fn end(&self, guard: Guard, outcome: &Outcome) {
+        match self.format {
+            Format::Json => {
+                let done = json!({ "outcome": outcome, "lost": outcome.lost() });
+                println!("{}", tagged(guard, &done));
+            }
+            Format::Text => {
+                let (text, colour) = (verdict(outcome), if outcome.lost().is_empty() { 32 } else { 31 });
+                match self.colour {
+                    true => println!("\n\x1b[1;{colour}m{text}\x1b[0m"),
+                    false => println!("\n{text}"),
+                }
+            }
+        }
+    }
+}
+
+/// A line of JSON, with the run that it belongs to.
+fn tagged(guard: Guard, what: &impl serde::Serialize) -> serde_json::Value {
+    let mut line = json!({ "run": guard });
+    if let (Some(line), Ok(serde_json::Value::Object(what))) =
+        (line.as_object_mut(), serde_json::to_value(what))
+    {
+        line.extend(what);
+    }
+    line
 }
 
 fn verdict(outcome: &Outcome) -> String {
-    let lost = outcome.lost();
-    let late = match &outcome.late_refusal {
-        Some(problem) => format!("the late write was refused ({problem}), A read again and wrote anew"),
-        None => "the late write went through".into(),
+    let late = match &outcome.late {
+        Late::Refused(problem) => {
+            format!("the late write was refused ({problem}), A read again and wrote anew")
+        }
+        Late::Undone => "the dead writer's transaction was undone before B was let in".into(),
+        Late::Accepted => "the late write went through".into(),
     };
-    let lost = match lost.len() {
-        0 => "0 lost".into(),
-        count => format!("{count} LOST ({})", lost.join(", ")),
-    };
-    format!(
-        "=> {late}\n=> {} updates acknowledged, {lost}",
-        outcome.acknowledged.len()
-    )
+    format!("=> {late}\n=> {}", outcome.count())
 }
 
 /// What the demo starts its writers with.
@@ -90,35 +200,44 @@ pub(super) struct DemoWriter {
     #[arg(long, value_parser = humantime::parse_duration)]
     ttl: Duration,
     #[arg(long)]
-    pause: bool,
+    waits: bool,
+    /// Write into this table, not through the gateway.
+    #[arg(long)]
+    table: Option<String>,
+    #[arg(long)]
+    guarded: bool,
+    #[arg(long, conflicts_with = "guarded")]
+    unguarded: bool,
+    #[arg(long, allow_negative_numbers = true)]
+    slow: Option<i64>,
 }
 
 impl DemoWriter {
     /// Runs a writer to its end.
-    ///
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let Self {
-            name,
-            gateway,
-            fence,
-            ttl,
-            pause,
-        } = self;
-        Writer {
-            name,
-            gateway,
-            fence,
-            ttl,
-            pause,
+        let writer = Writer {
+            name: self.name,
+            gateway: self.gateway,
+            fence: self.fence,
+            ttl: self.ttl,
+            waits: self.waits,
+        };
+        match self.table {
+            None => writer.run().await,
+            #[cfg(feature = "postgres")]
+            Some(table) => {
+                let (guarded, slow) = (self.guarded, self.slow);
+                let transaction = demo::crash::InTable { table, guarded, slow };
+                transaction.run(writer).await
+            }
+            #[cfg(not(feature = "postgres"))]
+            Some(_) => anyhow::bail!("this build has no Postgres"),
         }
-        .run()
-        .await?;
-        Ok(())
     }
 }
 
 /// A folder that goes away with the demo.
-struct TemporaryFolder(std::path::PathBuf);
+struct TemporaryFolder(PathBuf);
 
 impl TemporaryFolder {
     fn new() -> anyhow::Result<Self> {
