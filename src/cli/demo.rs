@@ -22,7 +22,7 @@ use crate::demo::{
     after_help = "Without flags, store and locks are a temporary SQLite file. The scenarios pause and clock take any \
     store and any lock service. partition needs a lock service on a network, without TLS: --locks etcd://..., \
     zookeeper://..., redis://..., redlock://..., or postgres://.... crash needs --store postgres://.... \
-    duplicate-token needs --locks redis://....\n\nThe demo looks at no environment variable but NO_COLOR. It brings \
+    duplicate-token needs --locks redis://....\n\nThe demo takes no server from the environment. It brings \
     the store's tables up to this version, and binds the store's epoch to the lock service if it is bound to none \
     yet: try it on servers that you do not need. It takes away its records and its locks. What stays are the marks of \
     the two fences that it used, named demo:..., and what lock services keep of every fence: a counter (redis, \

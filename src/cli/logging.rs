@@ -8,6 +8,8 @@ use tracing_subscriber::{EnvFilter, fmt};
 pub(super) const SERVICE: &str = "info,sqlx=warn";
 /// For a verb that talks to a person.
 pub(super) const QUIET: &str = "warn,sqlx=error";
+/// For the demo, which tells what goes wrong itself.
+pub(super) const SILENT: &str = "off";
 
 /// Starts logging, filtered as `FENCEGATE_LOG` or else `RUST_LOG` says, or by default.
 pub(super) fn start(default: &str) {

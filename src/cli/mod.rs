@@ -91,6 +91,7 @@ pub async fn run() -> ExitCode {
     let cli = Cli::parse();
     logging::start(match cli.verb {
         Verb::Serve(_) => logging::SERVICE,
+        Verb::Demo(_) => logging::SILENT,
         _ => logging::QUIET,
     });
     let done = match cli.verb {

@@ -21,11 +21,12 @@ use fencegate::{FenceName, connect::LOCK_PREFIX};
 pub(super) async fn play(stage: &Stage) -> anyhow::Result<Outcome> {
     stage.a.seals.lock();
     let mut a = stage.start_a()?;
+    let has_asked = |happening: &Happening| matches!(happening, Happening::Asks);
+    a.until(has_asked).await?;
     stage.a.seals.reached().await;
     stage.note(Who::Demo, Happening::HeldUp);
     let mut b = stage.start_b()?;
-    let until_asked = b.until(|happening| matches!(happening, Happening::Asks));
-    until_asked.await?;
+    b.until(has_asked).await?;
     stage.b.looks.reached().await;
     stage.a.seals.unlock();
     a.until(|happening| matches!(happening, Happening::Read { .. }))

@@ -131,6 +131,11 @@ fn changes(event: &Event) -> (Vec<Lasting>, Vec<Lasting>) {
     }
 }
 
+/// Where A is cut off: beside the labels of its arrows.
+fn cut() -> f64 {
+    lane(Who::Lock) - 24.0
+}
+
 fn colour(who: Who) -> &'static str {
     match who {
         Who::A => "a",
@@ -140,7 +145,6 @@ fn colour(who: Who) -> &'static str {
 }
 
 fn bar(canvas: &mut Canvas, lasting: Lasting, from: f64, to: f64) {
-    let between = f64::midpoint(lane(Who::A), lane(Who::Lock));
     match lasting {
         Lasting::Waits(who) => canvas.line(
             &format!("waits s-{}", colour(who)),
@@ -164,7 +168,7 @@ fn bar(canvas: &mut Canvas, lasting: Lasting, from: f64, to: f64) {
             }
         }
         Lasting::Stopped => canvas.bar("hatched s-odd", lane(Who::A), (from, to), 14.0),
-        Lasting::Cut => canvas.bar("hatched s-odd", between, (from, to), 10.0),
+        Lasting::Cut => canvas.bar("hatched s-odd", cut(), (from, to), 10.0),
         Lasting::Session => canvas.bar("hatched s-odd", lane(Who::Store), (from, to), 14.0),
     }
 }
@@ -198,24 +202,10 @@ fn row(canvas: &mut Canvas, y: f64, event: &Event) {
             );
         }
         H::Sends { token, ledger } => {
-            arrow(
-                canvas,
-                mine,
-                who,
-                Who::Store,
-                y,
-                &format!("write {}, token {token}", list(ledger)),
-            );
+            arrow(canvas, mine, who, Who::Store, y, &write(ledger, token));
         }
         H::Wrote { token, ledger, .. } => {
-            arrow(
-                canvas,
-                mine,
-                who,
-                Who::Store,
-                y,
-                &format!("write {}, token {token}", list(ledger)),
-            );
+            arrow(canvas, mine, who, Who::Store, y, &write(ledger, token));
             beside(canvas, "f-good strong", Who::Store, y, "accepted");
         }
         H::Refused {
@@ -225,14 +215,7 @@ fn row(canvas: &mut Canvas, y: f64, event: &Event) {
             problem,
             ..
         } => {
-            arrow(
-                canvas,
-                "bad",
-                who,
-                Who::Store,
-                y,
-                &format!("write {}, token {token}", list(ledger)),
-            );
+            arrow(canvas, "bad", who, Who::Store, y, &write(ledger, token));
             canvas.cross("bad", lane(Who::Store), y);
             beside(canvas, "f-bad strong", Who::Store, y - 5.0, "REFUSED");
             beside(
@@ -244,7 +227,7 @@ fn row(canvas: &mut Canvas, y: f64, event: &Event) {
             );
         }
         H::NotRenewed { .. } => {
-            let end = f64::midpoint(lane(Who::A), lane(Who::Lock));
+            let end = cut();
             canvas.line("way s-bad", (lane(who), y), (end - 6.0, y));
             canvas.cross("bad", end, y);
             canvas.text(
@@ -272,6 +255,15 @@ fn row(canvas: &mut Canvas, y: f64, event: &Event) {
         H::SessionOver { committed: true } => beside(canvas, "f-bad strong", Who::Store, y, "A's commits"),
         H::SessionOver { committed: false } => beside(canvas, "f-good strong", Who::Store, y, "A's is ended"),
         H::Locked { .. } | H::Freed { .. } => {}
+    }
+}
+
+/// What an arrow says that writes: as much as has room beside a lane, with the long numbers of ZooKeeper too.
+fn write(ledger: &[String], token: &str) -> String {
+    let text = format!("write {}, token {token}", list(ledger));
+    match text.len() {
+        0..=25 => text,
+        _ => format!("write {}, {token}", list(ledger)),
     }
 }
 
