@@ -4,7 +4,7 @@
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-picture test test-interop bench-guard check model fmt clean format-check clippy features doc doctest
+.PHONY: help demo demo-picture test test-interop test-api bench-guard check fmt clean format-check clippy features doc doctest
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(MAKEFILE_LIST) | \
@@ -29,13 +29,14 @@ test-interop: ## Run the tests with other programs that take the same locks (ins
 	@tools/install test
 	cargo test --test suite interop::
 
+test-api: ## Ask a running gateway what its OpenAPI description allows, and what it does not
+	@tools/install api
+	@cargo test --no-run
+	@tools/test-api
+
 check: ## Run all that CI runs: format, lints, features, documentation, tests
 	@tools/install check
-	@$(MAKE) --no-print-directory format-check clippy features doc test doctest model
-
-model: ## Explore the model of grants and that of Redlock exhaustively (MODEL=large: for longer)
-	@tools/install build
-	cargo test --release --no-default-features --test model -- --nocapture --test-threads 1
+	@$(MAKE) --no-print-directory format-check clippy features doc test test-api doctest
 
 bench-guard: ## Measure what the guard costs
 	@tools/install test

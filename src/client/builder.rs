@@ -77,8 +77,7 @@ impl Builder {
         let mut http = reqwest::Client::builder()
             .connect_timeout(CONNECT)
             .redirect(Policy::none());
-        let is_loopback = is_loopback(&url);
-        if is_loopback {
+        if is_loopback(&url) {
             http = http.no_proxy();
         }
         if let Some(key) = self.bearer {
@@ -112,7 +111,6 @@ impl Builder {
             http,
             base: url.as_str().trim_end_matches('/').to_owned(),
             patience: self.patience,
-            is_loopback,
         })))
     }
 }

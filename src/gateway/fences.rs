@@ -3,18 +3,20 @@
 use std::sync::Arc;
 
 use axum::{
-    Json, Router,
+    Json,
     extract::{Query, State, rejection::QueryRejection},
     http::header,
     response::{IntoResponse, Response},
-    routing::{get, post},
 };
 use serde::{Deserialize, Serialize};
 use time::format_description::well_known::Rfc3339;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Gateway, Problem,
     auth::{Client, Right, ToRead},
+    openapi::{parameters, problems},
     paging,
     path::Fence,
     token_header::Presented,
@@ -27,14 +29,15 @@ use crate::{
     token::Mark,
 };
 
-pub(super) fn routes() -> Router<Arc<Gateway>> {
-    Router::new()
-        .route("/v1/fences", get(list))
-        .route("/v1/fences/{fence}", get(show))
-        .route("/v1/fences/{fence}/check", post(check))
+pub(super) fn routes() -> OpenApiRouter<Arc<Gateway>> {
+    OpenApiRouter::new()
+        .routes(routes!(list))
+        .routes(routes!(show))
+        .routes(routes!(check))
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = FenceInList)]
 struct Listed {
     fence: String,
     mark: String,
@@ -43,7 +46,8 @@ struct Listed {
     sealed_at: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Fences)]
 struct Page {
     fences: Vec<Listed>,
     /// The `after` of the next page; none on the last one.
@@ -51,7 +55,8 @@ struct Page {
 }
 
 /// What the store remembers, and what the lock service sees. The mark is null for a fence that was never sealed.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Fence)]
 struct Shown<'a> {
     fence: &'a str,
     mark: Option<String>,
@@ -65,29 +70,44 @@ struct Shown<'a> {
     waiting: Option<u64>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Holder)]
 struct ShownHolder {
     sequence: String,
     label: String,
     expires_in_ms: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Checked)]
 struct Checked<'a> {
     fence: &'a str,
     mark: String,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct Asked {
+    /// What their names begin with.
     #[serde(default)]
+    #[param(max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     prefix: String,
+    /// The `next` of the page before.
     #[serde(default)]
+    #[param(max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     after: String,
+    /// How many, at most. Defaults to 100.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
 
+#[utoipa::path(
+    get, path = "/v1/fences", operation_id = "listFences", tag = "fences",
+    summary = "List fences", description = "Those that were ever granted, in byte order.",
+    params(Asked),
+    responses((status = 200, description = "A page", body = Page), problems::ListFences),
+)]
 async fn list(
     State(gateway): State<Arc<Gateway>>,
     asked: Result<Query<Asked>, QueryRejection>,
@@ -130,6 +150,12 @@ impl From<&FenceState> for Listed {
     }
 }
 
+#[utoipa::path(
+    get, path = "/v1/fences/{fence}", operation_id = "showFence", tag = "fences",
+    summary = "Show a fence", description = "Its mark, and who holds its lock for how long.",
+    params(parameters::Fence),
+    responses((status = 200, description = "The fence", body = Shown<'static>), problems::ShowFence),
+)]
 async fn show(State(gateway): State<Arc<Gateway>>, ToRead(name): ToRead) -> Result<Response, Problem> {
     let service = gateway.locks.service();
     let inspected = tokio::time::timeout(gateway.config.probe_timeout, service.inspect(&name));
@@ -160,6 +186,14 @@ async fn show(State(gateway): State<Arc<Gateway>>, ToRead(name): ToRead) -> Resu
 /// May this token act now? For resources that live elsewhere. The answer is already old when it arrives: a newer
 /// holder may have been granted the fence meanwhile. Whoever may read may ask, and whoever may write, who learns as
 /// much from a write.
+#[utoipa::path(
+    post, path = "/v1/fences/{fence}/check", operation_id = "checkToken", tag = "fences",
+    summary = "May this token act now?",
+    description = "For resources that live elsewhere. The answer is already old when it arrives: a newer holder may have \
+                   been granted the fence meanwhile.",
+    params(parameters::Fence, parameters::Token),
+    responses((status = 200, description = "It is the mark", body = Checked<'static>), problems::Check),
+)]
 async fn check(
     State(gateway): State<Arc<Gateway>>,
     client: Client,

@@ -3,22 +3,23 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Json, Router,
+    Json,
     extract::State,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
 };
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Gateway, metrics::METRICS};
+use super::{Gateway, metrics::METRICS, openapi::problems};
 use crate::{grant::Locks, lock::Identity};
 
 const LIVEZ: &str = "/livez";
 const READYZ: &str = "/readyz";
 
-pub(super) fn routes() -> Router<Arc<Gateway>> {
-    Router::new().route(LIVEZ, get(live)).route(READYZ, get(ready))
+pub(super) fn routes() -> OpenApiRouter<Arc<Gateway>> {
+    OpenApiRouter::new().routes(routes!(live)).routes(routes!(ready))
 }
 
 /// Whether a route is asked by machines, every few seconds.
@@ -26,19 +27,20 @@ pub(super) fn is_probe(route: &str) -> bool {
     [LIVEZ, READYZ, METRICS].contains(&route)
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Live {
     status: &'static str,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct Ready {
     status: &'static str,
     store: Part,
     lock_service: Part,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ReadyPart)]
 struct Part {
     name: String,
     status: &'static str,
@@ -56,10 +58,19 @@ impl Part {
     }
 }
 
+#[utoipa::path(
+    get, path = "/livez", operation_id = "live", tag = "watching", summary = "Does the process live?",
+    responses((status = 200, description = "It does", body = Live), problems::Live),
+)]
 async fn live() -> Response {
     ([(header::CACHE_CONTROL, "no-store")], Json(Live { status: "ok" })).into_response()
 }
 
+#[utoipa::path(
+    get, path = "/readyz", operation_id = "ready", tag = "watching", summary = "Can it do its work?",
+    responses((status = 200, description = "It can", body = Ready),
+              (status = 503, description = "It cannot, or is stopping", body = Ready), problems::Ready),
+)]
 async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
     let (locks, limit) = (&gateway.locks, gateway.config.probe_timeout);
     let store = async { locks.store().check().await.map_err(|error| error.to_string()) };

@@ -6,19 +6,21 @@ use std::{
 };
 
 use axum::{
-    Json, Router,
+    Json,
     body::Body,
     extract::{Query, State, rejection::QueryRejection},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::post,
 };
 use serde::{Deserialize, Deserializer, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Gateway, Problem,
     auth::{Client, Right, ToLease},
     body,
+    openapi::{parameters, problems},
     path::Fence,
     token_header::{FENCING_TOKEN, Presented},
 };
@@ -28,46 +30,60 @@ use crate::{
     token::Holder,
 };
 
-pub(super) fn routes() -> Router<Arc<Gateway>> {
-    Router::new().route(
-        "/v1/fences/{fence}/lease",
-        post(acquire).put(renew).delete(release),
-    )
+pub(super) fn routes() -> OpenApiRouter<Arc<Gateway>> {
+    OpenApiRouter::new().routes(routes!(acquire, renew, release))
 }
 
 /// What an acquisition may ask for.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = LeaseRequest)]
 struct Asked {
+    /// How long the lease outlives its last renewal: 100ms to 24h. Defaults to 10s.
     #[serde(default, deserialize_with = "body::duration")]
+    #[schema(value_type = Option<String>, example = "10s")]
     ttl: Option<Duration>,
+    /// How long to wait while others hold the fence. Defaults to 0s: try once.
     #[serde(default, deserialize_with = "body::duration")]
+    #[schema(value_type = Option<String>, example = "30s")]
     wait: Option<Duration>,
+    /// For people who ask who holds the fence.
+    #[schema(max_length = 200, example = "worker-7")]
     label: Option<String>,
+    /// Random, chosen by a client that wants to ask again when the answer is lost: it then gets the same lease.
     #[serde(default, deserialize_with = "holder")]
+    #[schema(value_type = Option<String>, pattern = "^[0-9a-f]{32}$")]
     holder: Option<Holder>,
 }
 
 /// A renewal asks for nothing: the lease keeps its ttl.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = RenewalRequest)]
 struct AskedAgain {}
 
 /// By force: whoever holds it, without its token.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct AskedToEnd {
+    /// End whoever's lease, for operators.
     #[serde(default)]
     force: bool,
 }
 
 /// A lease, as its holder sees it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Lease)]
 struct Leased<'a> {
     fence: &'a str,
+    /// What to show with every write, renewal and release. Whoever has it may write.
+    #[schema(example = "1-1042-9f86d081884c7d659a2feaa0c55ad015")]
     token: String,
     epoch: i64,
     sequence: String,
+    /// What the lock service granted, which may be longer than what was asked for.
+    #[schema(example = "10s")]
     ttl: String,
     expires_in_ms: u64,
     lock_service: &'static str,
@@ -80,6 +96,31 @@ fn holder<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Holder>, 
 }
 
 /// Dropped when the client goes away, and with it the place in the queue.
+#[utoipa::path(
+    post, path = "/v1/fences/{fence}/lease", operation_id = "acquireLease", tag = "leases",
+    summary = "Acquire a lease", description = "Waits for its turn, for as long as it is asked to.",
+    params(parameters::Fence),
+    request_body(content = Option<Asked>, description = "No body stands for an empty one."),
+    responses(
+        (status = 201, description = "The lease is granted, and its token sealed", body = Leased<'static>,
+         headers(("Fencing-Token" = String, description = "The token")),
+         links(
+            ("renew" = (operation_id = "renewLease",
+                parameters(("path.fence" = "$request.path.fence"), ("header.Fencing-Token" = "$response.body#/token")))),
+            ("release" = (operation_id = "releaseLease",
+                parameters(("path.fence" = "$request.path.fence"), ("header.Fencing-Token" = "$response.body#/token")))),
+            ("check" = (operation_id = "checkToken",
+                parameters(("path.fence" = "$request.path.fence"), ("header.Fencing-Token" = "$response.body#/token")))),
+            ("put" = (operation_id = "putRecord",
+                parameters(("path.fence" = "$request.path.fence"), ("header.Fencing-Token" = "$response.body#/token")))),
+            ("patch" = (operation_id = "patchRecord",
+                parameters(("path.fence" = "$request.path.fence"), ("header.Fencing-Token" = "$response.body#/token")))),
+            ("delete" = (operation_id = "deleteRecord",
+                parameters(("path.fence" = "$request.path.fence"), ("header.Fencing-Token" = "$response.body#/token"))))
+         )),
+        problems::Acquire
+    ),
+)]
 async fn acquire(
     State(gateway): State<Arc<Gateway>>,
     client: Client,
@@ -134,6 +175,16 @@ async fn acquire(
     }
 }
 
+#[utoipa::path(
+    put, path = "/v1/fences/{fence}/lease", operation_id = "renewLease", tag = "leases",
+    summary = "Renew a lease",
+    description = "It lasts another ttl from now on. One that is over is never taken back: acquire again.",
+    params(parameters::Fence, parameters::Token),
+    request_body(content = Option<AskedAgain>, description = "Nothing, or an empty object."),
+    responses((status = 200, description = "It lasts on", body = Leased<'static>,
+               headers(("Fencing-Token" = String, description = "The token"))),
+              problems::Renew),
+)]
 async fn renew(
     State(gateway): State<Arc<Gateway>>,
     client: Client,
@@ -161,6 +212,12 @@ async fn renew(
 }
 
 /// Runs to its end whether or not the client waits for it: half a release would keep the lock for a TTL.
+#[utoipa::path(
+    delete, path = "/v1/fences/{fence}/lease", operation_id = "releaseLease", tag = "leases",
+    summary = "Release a lease", description = "Its token is dead from here on. Nothing happens where it is already.",
+    params(parameters::Fence, parameters::TokenUnlessForced, AskedToEnd),
+    responses((status = 204, description = "It is over"), problems::Release),
+)]
 async fn release(
     State(gateway): State<Arc<Gateway>>,
     client: Client,

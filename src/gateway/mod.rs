@@ -11,6 +11,7 @@ mod auth;
 mod body;
 mod conditions;
 mod config;
+mod dashboard;
 mod events;
 mod exchange;
 mod fences;
@@ -18,6 +19,7 @@ mod health;
 mod idempotency;
 mod leases;
 mod metrics;
+mod openapi;
 mod paging;
 mod path;
 mod problem;
@@ -37,6 +39,7 @@ use std::sync::Arc;
 use axum::{Router, middleware};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use utoipa_axum::router::OpenApiRouter;
 
 pub use config::Config;
 pub use server::{ServeError, serve};
@@ -66,20 +69,28 @@ struct Gateway {
     tasks: TaskTracker,
 }
 
-/// All routes, with what every answer has.
-fn router(gateway: Arc<Gateway>) -> Router {
-    let lines = Lines::new(gateway.witness.metrics().clone(), gateway.config.log_lines);
-    Router::new()
+/// All routes, each with its description.
+fn routes() -> OpenApiRouter<Arc<Gateway>> {
+    openapi::router()
         .merge(leases::routes())
         .merge(fences::routes())
         .merge(records::routes())
-        .merge(record_list::routes())
         .merge(record_patch::routes())
+        .merge(record_list::routes())
         .merge(transactions::routes())
         .merge(rejections::routes())
         .merge(events::routes())
         .merge(metrics::routes())
         .merge(health::routes())
+        .merge(openapi::routes())
+        .merge(dashboard::routes())
+}
+
+/// All routes, with what every answer has.
+fn router(gateway: Arc<Gateway>) -> Router {
+    let lines = Lines::new(gateway.witness.metrics().clone(), gateway.config.log_lines);
+    let (routes, _) = routes().split_for_parts();
+    routes
         .fallback(async || Problem::route_not_found())
         .method_not_allowed_fallback(async || Problem::method_not_allowed())
         .layer(middleware::from_fn_with_state(

@@ -6,14 +6,15 @@
 
 mod clients;
 mod errors;
-mod kinds;
+pub(super) mod kinds;
 mod render;
 mod requests;
 mod states;
 
 use std::{fmt, time::Duration};
 
-use kinds::Kind;
+pub(super) use kinds::{KINDS, Kind};
+pub(super) use render::Body;
 
 /// A request that is refused, or could not be answered. Boxed, since it is carried through every handler.
 #[derive(Clone)]
@@ -80,4 +81,9 @@ impl Problem {
     pub(super) fn mark(&self) -> Option<&str> {
         self.0.mark.as_deref()
     }
+}
+
+/// The names of all types.
+pub(super) fn names() -> impl Iterator<Item = &'static str> {
+    KINDS.iter().map(|kind| kind.name)
 }

@@ -6,38 +6,49 @@
 use std::sync::Arc;
 
 use axum::{
-    Json, Router,
+    Json,
     extract::{Query, State, rejection::QueryRejection},
     http::header,
     response::{IntoResponse, Response},
-    routing::get,
 };
 use serde::{Deserialize, Serialize};
 use time::format_description::well_known::Rfc3339;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Gateway, Problem,
     auth::{Client, ToRead},
-    fences, paging,
+    fences,
+    openapi::{parameters, problems},
+    paging,
     token_header::Presented,
 };
 use crate::name::RecordKey;
 
-pub(super) fn routes() -> Router<Arc<Gateway>> {
-    Router::new().route("/v1/fences/{fence}/records", get(list))
+pub(super) fn routes() -> OpenApiRouter<Arc<Gateway>> {
+    OpenApiRouter::new().routes(routes!(list))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct Asked {
+    /// What their keys begin with.
     #[serde(default)]
+    #[param(max_length = 1024, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     prefix: String,
+    /// The `next` of the page before.
     #[serde(default)]
+    #[param(max_length = 1024, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     after: String,
+    /// How many, at most. Defaults to 100.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = RecordInList)]
 struct Shown {
     key: String,
     version: String,
@@ -46,7 +57,8 @@ struct Shown {
     updated_at: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Records)]
 struct Page<'a> {
     fence: &'a str,
     records: Vec<Shown>,
@@ -55,6 +67,13 @@ struct Page<'a> {
 }
 
 /// With a token, the listing is fenced, as a read is.
+#[utoipa::path(
+    get, path = "/v1/fences/{fence}/records", operation_id = "listRecords", tag = "records",
+    summary = "List a fence's records",
+    description = "In byte order. A record that stays is listed exactly once, whatever is made or deleted meanwhile.",
+    params(parameters::Fence, parameters::AnyToken, Asked),
+    responses((status = 200, description = "A page", body = Page<'static>), problems::List),
+)]
 async fn list(
     State(gateway): State<Arc<Gateway>>,
     client: Client,

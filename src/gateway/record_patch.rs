@@ -3,21 +3,21 @@
 use std::sync::Arc;
 
 use axum::{
-    Router,
     body::Body,
     extract::State,
     http::{HeaderMap, header},
     response::Response,
-    routing::patch,
 };
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Gateway, Problem,
     auth::ToWrite,
     body, conditions,
     idempotency::{self, IdempotencyKey},
+    openapi::{parameters, problems},
     path::Key,
-    records::{self, RECORD},
+    records,
     token_header::Presented,
 };
 use crate::store::{Change, MergePatch, Write};
@@ -25,10 +25,21 @@ use crate::store::{Change, MergePatch, Write};
 /// The only kind of patch there is.
 pub(super) const MERGE_PATCH: &str = "application/merge-patch+json";
 
-pub(super) fn routes() -> Router<Arc<Gateway>> {
-    Router::new().route(RECORD, patch(merge))
+pub(super) fn routes() -> OpenApiRouter<Arc<Gateway>> {
+    OpenApiRouter::new().routes(routes!(merge))
 }
 
+#[utoipa::path(
+    patch, path = "/v1/fences/{fence}/records/{*key}", operation_id = "patchRecord", tag = "records",
+    summary = "Patch a record", description = "With a JSON merge patch (RFC 7396). The record is to be JSON.",
+    params(parameters::Fence, parameters::Key, parameters::Token, parameters::Conditions, parameters::IdempotencyKey),
+    request_body(content = serde_json::Value, content_type = "application/merge-patch+json"),
+    responses(
+        (status = 200, description = "It is patched", body = records::Stored<'static>,
+         headers(("ETag" = String, description = "The version"))),
+        problems::Patch
+    ),
+)]
 async fn merge(
     State(gateway): State<Arc<Gateway>>,
     ToWrite(fence): ToWrite,

@@ -3,20 +3,22 @@
 use std::{sync::Arc, time::SystemTime};
 
 use axum::{
-    Json, Router,
+    Json,
     body::Body,
     extract::State,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
 };
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Gateway, Problem,
     auth::{Client, ToRead, ToWrite},
     body, conditions, fences,
     idempotency::{self, IdempotencyKey},
+    openapi::{parameters, problems},
     path::Key,
     token_header::Presented,
 };
@@ -32,20 +34,32 @@ const LONGEST_TYPE: usize = 255;
 /// Stored bytes may be a page or a script of somebody else's: a browser that is led to them runs nothing.
 const HARMLESS: &str = "default-src 'none'; frame-ancestors 'none'; sandbox";
 
-/// Where a record is.
-pub(super) const RECORD: &str = "/v1/fences/{fence}/records/{*key}";
-
-pub(super) fn routes() -> Router<Arc<Gateway>> {
-    Router::new().route(RECORD, get(read).put(put).delete(delete))
+pub(super) fn routes() -> OpenApiRouter<Arc<Gateway>> {
+    OpenApiRouter::new().routes(routes!(read, put, delete))
 }
 
-#[derive(Serialize)]
-struct Stored<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Stored)]
+pub(super) struct Stored<'a> {
     fence: &'a str,
     key: &'a str,
     version: String,
 }
 
+#[utoipa::path(
+    put, path = "/v1/fences/{fence}/records/{*key}", operation_id = "putRecord", tag = "records",
+    summary = "Write a record",
+    params(parameters::Fence, parameters::Key, parameters::Token, parameters::Conditions, parameters::IdempotencyKey),
+    request_body(content = Vec<u8>, content_type = "application/octet-stream",
+                 description = "Any bytes, of any type: it is kept with them."),
+    responses(
+        (status = 200, description = "It is written, over another version", body = Stored<'static>,
+         headers(("ETag" = String, description = "The version"))),
+        (status = 201, description = "It is written, and is new", body = Stored<'static>,
+         headers(("ETag" = String, description = "The version"))),
+        problems::Put
+    ),
+)]
 async fn put(
     State(gateway): State<Arc<Gateway>>,
     ToWrite(fence): ToWrite,
@@ -90,6 +104,12 @@ pub(super) fn stored(fence: &FenceName, key: &RecordKey, written: Written) -> Re
     Ok((status, [(header::ETAG, conditions::etag(version))], Json(body)).into_response())
 }
 
+#[utoipa::path(
+    delete, path = "/v1/fences/{fence}/records/{*key}", operation_id = "deleteRecord", tag = "records",
+    summary = "Delete a record", description = "Nothing happens where there is none.",
+    params(parameters::Fence, parameters::Key, parameters::Token, parameters::Conditions, parameters::IdempotencyKey),
+    responses((status = 204, description = "There is no such record any more"), problems::Delete),
+)]
 async fn delete(
     State(gateway): State<Arc<Gateway>>,
     ToWrite(fence): ToWrite,
@@ -121,6 +141,18 @@ pub(super) fn record<'a>(fence: &'a FenceName, key: &'a RecordKey) -> [&'a str; 
 
 /// With a token, the read is fenced. The token is looked at after the record: if it is still the mark then, it was
 /// when the record was read, and nobody newer had written.
+#[utoipa::path(
+    get, path = "/v1/fences/{fence}/records/{*key}", operation_id = "readRecord", tag = "records",
+    summary = "Read a record", description = "With a token, the read is fenced.",
+    params(parameters::Fence, parameters::Key, parameters::AnyToken, parameters::Known),
+    responses(
+        (status = 200, description = "Its bytes, in the type that they were written with", body = Vec<u8>,
+         content_type = "*/*",
+         headers(("ETag" = String, description = "The version"), ("Last-Modified" = String))),
+        (status = 304, description = "It is still in the version that the reader knows"),
+        problems::Read
+    ),
+)]
 async fn read(
     State(gateway): State<Arc<Gateway>>,
     client: Client,

@@ -3,36 +3,46 @@
 use std::sync::Arc;
 
 use axum::{
-    Json, Router,
+    Json,
     extract::{Query, State, rejection::QueryRejection},
     http::header,
     response::{IntoResponse, Response},
-    routing::get,
 };
 use serde::{Deserialize, Serialize};
 use time::format_description::well_known::Rfc3339;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Gateway, Problem,
     auth::{Client, Right},
+    openapi::problems,
     paging,
 };
 use crate::{name::FenceName, rejections::Rejection};
 
-pub(super) fn routes() -> Router<Arc<Gateway>> {
-    Router::new().route("/v1/rejections", get(list))
+pub(super) fn routes() -> OpenApiRouter<Arc<Gateway>> {
+    OpenApiRouter::new().routes(routes!(list))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct Asked {
+    /// Only those of this fence.
+    #[param(min_length = 1, max_length = 200)]
     fence: Option<String>,
+    /// The `next` of the page before.
+    #[param(pattern = "^[1-9][0-9]{0,17}$")]
     after: Option<String>,
+    /// How many, at most. Defaults to 100.
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<u32>,
 }
 
 /// One row: refusals of one token on one fence within about a second.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Rejection)]
 struct Shown {
     id: String,
     /// When the last of them was.
@@ -52,7 +62,8 @@ struct Shown {
     count: i64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = Rejections)]
 struct Page {
     rejections: Vec<Shown>,
     /// The `after` of the next page; none on the last one.
@@ -60,6 +71,14 @@ struct Page {
 }
 
 /// Newest first. Whoever may read a fence may see who was refused on it.
+#[utoipa::path(
+    get, path = "/v1/rejections", operation_id = "listRejections", tag = "watching",
+    summary = "Who was refused, when, with which token, and how late",
+    description = "Newest first. One row stands for the refusals of one token on one fence within about a second. \
+                   Without `fence` it is for those who have the right `admin` on all.",
+    params(Asked),
+    responses((status = 200, description = "A page", body = Page), problems::Rejections),
+)]
 async fn list(
     State(gateway): State<Arc<Gateway>>,
     client: Client,

@@ -3,22 +3,24 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use axum::{
-    Json, Router,
+    Json,
     body::Body,
     extract::State,
     http::header,
     response::{IntoResponse, Response},
-    routing::post,
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Gateway, Problem,
     auth::{Client, Right},
     body, conditions,
     idempotency::{self, IdempotencyKey},
+    openapi::{parameters, problems},
     records, token_header,
 };
 use crate::{
@@ -30,44 +32,57 @@ use crate::{
 const MOST: usize = 128;
 const JSON: &str = "application/json";
 
-pub(super) fn routes() -> Router<Arc<Gateway>> {
-    Router::new().route("/v1/transactions", post(transact))
+pub(super) fn routes() -> OpenApiRouter<Arc<Gateway>> {
+    OpenApiRouter::new().routes(routes!(transact))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = TransactionRequest)]
 struct Asked {
+    /// By fence. All are checked, also those that nothing is written to.
     tokens: BTreeMap<String, String>,
+    /// Done in this order.
+    #[schema(min_items = 1, max_items = 128)]
     operations: Vec<AskedOperation>,
 }
 
-#[derive(Deserialize, Clone, Copy, PartialEq)]
+#[derive(Deserialize, ToSchema, Clone, Copy, PartialEq)]
 #[serde(rename_all = "lowercase")]
 enum Verb {
     Put,
     Delete,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = Operation)]
 struct AskedOperation {
     op: Verb,
     fence: String,
     key: String,
+    /// Of a put: any JSON.
     #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<serde_json::Value>)]
     value: Option<Box<RawValue>>,
+    /// Of a put, instead of `value`: any bytes.
     value_base64: Option<String>,
+    /// Of a put. Defaults to `application/json` for a `value`, and to `application/octet-stream`.
     content_type: Option<String>,
+    /// A version, or `*`.
     if_match: Option<String>,
+    /// `*`.
     if_none_match: Option<String>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = TransactionDone)]
 struct Done<'a> {
     results: Vec<DoneOperation<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = OperationDone)]
 struct DoneOperation<'a> {
     fence: &'a str,
     key: &'a str,
@@ -81,6 +96,13 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawV
     Box::<RawValue>::deserialize(deserializer).map(Some)
 }
 
+#[utoipa::path(
+    post, path = "/v1/transactions", operation_id = "transact", tag = "records",
+    summary = "Do several writes over several fences, all or none",
+    params(parameters::IdempotencyKey),
+    request_body = Asked,
+    responses((status = 200, description = "All is done", body = Done<'static>), problems::Transact),
+)]
 async fn transact(
     State(gateway): State<Arc<Gateway>>,
     client: Client,

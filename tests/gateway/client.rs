@@ -8,6 +8,8 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use super::documented;
+
 #[derive(Clone)]
 pub struct Client {
     port: u16,
@@ -146,12 +148,17 @@ pub struct Answer {
 
 impl Answer {
     pub async fn to(request: reqwest::RequestBuilder) -> Self {
-        let answer = request.send().await.expect("the gateway answers");
-        Self {
+        let (client, request) = request.build_split();
+        let request = request.unwrap();
+        let (method, path) = (request.method().clone(), request.url().path().to_owned());
+        let answer = client.execute(request).await.expect("the gateway answers");
+        let answer = Self {
             status: answer.status().as_u16(),
             headers: answer.headers().clone(),
             body: answer.bytes().await.unwrap().to_vec(),
-        }
+        };
+        documented::check(&method, &path, &answer);
+        answer
     }
 
     /// Reads an answer to the end of the connection.

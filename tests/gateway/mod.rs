@@ -6,6 +6,8 @@ mod world;
 
 mod client;
 mod cuts;
+mod dashboard;
+mod documented;
 mod drain;
 mod events;
 mod fencing;

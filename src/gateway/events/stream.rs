@@ -3,22 +3,23 @@
 use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
     extract::{FromRequestParts, Query, State, rejection::QueryRejection},
     http::{HeaderName, HeaderValue, header, request::Parts},
     response::{IntoResponse, Response, Sse, sse},
-    routing::get,
 };
 use futures::stream;
 use serde::Deserialize;
 use tokio::{sync::broadcast::error::RecvError, time::Instant};
 use tokio_util::sync::CancellationToken;
+use utoipa::IntoParams;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{Event, Listening, Place, What};
 use crate::{
     gateway::{
         Gateway, Problem,
         auth::{Client, Right},
+        openapi::{parameters, problems},
     },
     name::FenceName,
 };
@@ -29,16 +30,20 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 const RETRY: Duration = Duration::from_secs(2);
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-pub(in crate::gateway) fn routes() -> Router<Arc<Gateway>> {
-    Router::new().route("/v1/events", get(listen))
+pub(in crate::gateway) fn routes() -> OpenApiRouter<Arc<Gateway>> {
+    OpenApiRouter::new().routes(routes!(listen))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct Asked {
+    /// Only those of this fence.
     fence: Option<String>,
+    /// Only those of fences whose names begin so.
     #[serde(default)]
     prefix: String,
+    /// Only these, with commas between: granted, released, force-released, lost, written, refused.
     kinds: Option<String>,
 }
 
@@ -51,6 +56,16 @@ struct Filter {
 }
 
 /// Ends when the gateway begins to stop.
+#[utoipa::path(
+    get, path = "/v1/events", operation_id = "listen", tag = "watching",
+    summary = "What happens, as it happens",
+    description = "Server-sent events of what goes through this replica: `granted`, `released`, `force-released`, `lost`, \
+                   `written`, `refused`, of the fences that the client may read. `missed` says that there were more, \
+                   `draining` that the replica is stopping.",
+    params(Asked, parameters::LastEventId),
+    responses((status = 200, description = "Events without end", body = String, content_type = "text/event-stream"),
+              problems::Listen),
+)]
 async fn listen(
     State(gateway): State<Arc<Gateway>>,
     client: Client,

@@ -10,16 +10,15 @@ mod table;
 use std::{sync::Arc, time::Duration};
 
 use axum::{
-    Router,
     extract::State,
     http::header,
     response::{IntoResponse, Response},
-    routing::get,
 };
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::Gateway;
+use super::{Gateway, openapi::problems};
 use crate::{
     rule::Reason,
     store::{StoreError, watch::Batch},
@@ -89,8 +88,8 @@ pub(super) struct Metrics {
     pub(super) lines_left_out: Counter,
 }
 
-pub(super) fn routes() -> Router<Arc<Gateway>> {
-    Router::new().route(METRICS, get(scrape))
+pub(super) fn routes() -> OpenApiRouter<Arc<Gateway>> {
+    OpenApiRouter::new().routes(routes!(scrape))
 }
 
 /// Sorts what was measured into buckets, for as long as the gateway serves: until then each measurement takes up
@@ -103,6 +102,11 @@ pub(super) async fn upkeep(metrics: Arc<Metrics>) {
     }
 }
 
+#[utoipa::path(
+    get, path = "/metrics", operation_id = "scrapeMetrics", tag = "watching",
+    summary = "The metrics of this replica, for Prometheus",
+    responses((status = 200, description = "All metrics", body = String, content_type = "text/plain"), problems::Scrape),
+)]
 async fn scrape(State(gateway): State<Arc<Gateway>>) -> Response {
     let metrics = gateway.witness.metrics();
     let pressure = gateway.locks.store().pressure();

@@ -4,20 +4,22 @@ use axum::http::StatusCode;
 
 /// What all problems of one type have in common.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Kind {
-    pub(super) name: &'static str,
-    pub(super) status: StatusCode,
-    pub(super) title: &'static str,
+pub(in crate::gateway) struct Kind {
+    pub(in crate::gateway) name: &'static str,
+    pub(in crate::gateway) status: StatusCode,
+    pub(in crate::gateway) title: &'static str,
 }
 
 /// The table of all types.
 macro_rules! kinds {
     ($($constant:ident, $status:ident, $name:literal, $title:literal;)*) => {
-        $(pub(super) const $constant: Kind = Kind {
+        $(pub(in crate::gateway) const $constant: Kind = Kind {
             name: $name,
             status: StatusCode::$status,
             title: $title,
         };)*
+        /// All of them.
+        pub(in crate::gateway) const KINDS: &[Kind] = &[$($constant),*];
     };
 }
 

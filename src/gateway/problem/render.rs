@@ -5,25 +5,30 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::Problem;
 use crate::gateway::record_patch::MERGE_PATCH;
 
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 
-/// The JSON of a problem.
-#[derive(Serialize)]
-struct Body<'a> {
+/// Why a request was refused, or could not be answered.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(in crate::gateway) struct Body<'a> {
+    /// Stable: what programs look at.
     r#type: String,
     title: &'static str,
     status: u16,
     detail: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     fence: Option<&'a str>,
+    /// The token that was shown, as epoch-sequence.
     #[serde(skip_serializing_if = "Option::is_none")]
     presented: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     mark: Option<&'a str>,
+    /// Whether the same request may succeed later without any change.
     retryable: bool,
     request_id: &'a str,
 }

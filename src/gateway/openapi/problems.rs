@@ -1,0 +1,94 @@
+//! Which problems each call may be answered with.
+
+use std::collections::BTreeMap;
+
+use utoipa::{
+    IntoResponses,
+    openapi::{
+        Content, HeaderBuilder, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder, Type, schema::Schema,
+    },
+};
+
+use crate::gateway::problem::kinds::*;
+
+/// Whatever is asked.
+const ANY: &[Kind] = &[INTERNAL];
+/// Calls about fences, by clients that have rights on them.
+const ON_FENCES: &[Kind] = &[NAME_MALFORMED, FORBIDDEN];
+const QUERY: &[Kind] = &[QUERY_MALFORMED];
+const BODY: &[Kind] = &[BODY_MALFORMED, BODY_TOO_LARGE, BODY_TIMEOUT];
+const TOKEN: &[Kind] = &[TOKEN_REQUIRED, TOKEN_MALFORMED];
+/// The guard's word.
+const GUARD: &[Kind] = &[TOKEN_STALE, HOLDER_MISMATCH, TOKEN_UNSEALED];
+const STORE: &[Kind] = &[STORE_UNAVAILABLE, NOT_READY];
+const CONDITION: &[Kind] = &[HEADER_MALFORMED, VERSION_MISMATCH];
+const ONCE: &[Kind] = &[KEY_REUSED, KEY_IN_FLIGHT];
+/// What a write may end in.
+const WRITE: &[Kind] = &[STORE_BUSY, OUTCOME_UNKNOWN];
+const SERVICE: &[Kind] = &[LOCK_SERVICE_UNAVAILABLE];
+
+macro_rules! calls {
+    ($($call:ident: $($kinds:expr),*;)*) => {$(
+        pub(in crate::gateway) struct $call;
+
+        impl IntoResponses for $call {
+            fn responses() -> BTreeMap<String, RefOr<Response>> {
+                responses(&[ANY, $($kinds),*])
+            }
+        }
+    )*};
+}
+
+calls! {
+    Acquire: ON_FENCES, BODY, STORE, SERVICE, WRITE,
+        &[LOCK_HELD, EPOCH_CHANGED, LOCK_SERVICE_REGRESSED, TOO_MANY_WAITING, DRAINING];
+    Renew: ON_FENCES, BODY, TOKEN, &[TOKEN_UNSEALED], SERVICE, &[LEASE_LOST];
+    Release: ON_FENCES, QUERY, TOKEN, &[TOKEN_UNSEALED], STORE, SERVICE, WRITE, &[LOCK_FOREIGN, NOT_ALLOWED];
+    ListFences: QUERY, STORE, &[FORBIDDEN];
+    ShowFence: ON_FENCES, STORE, &[FENCE_NOT_FOUND];
+    Check: ON_FENCES, TOKEN, GUARD, STORE;
+    Read: ON_FENCES, &[TOKEN_MALFORMED], GUARD, STORE, &[RECORD_NOT_FOUND];
+    List: ON_FENCES, QUERY, &[TOKEN_MALFORMED], GUARD, STORE;
+    Put: ON_FENCES, BODY, TOKEN, GUARD, CONDITION, ONCE, STORE, WRITE;
+    Patch: ON_FENCES, BODY, TOKEN, GUARD, CONDITION, ONCE, STORE, WRITE,
+        &[PATCH_TYPE, RECORD_NOT_FOUND, RECORD_NOT_JSON];
+    Delete: ON_FENCES, TOKEN, GUARD, CONDITION, ONCE, STORE, WRITE;
+    Transact: ON_FENCES, BODY, TOKEN, GUARD, CONDITION, ONCE, STORE, WRITE;
+    Rejections: ON_FENCES, QUERY, STORE;
+    Listen: ON_FENCES, QUERY, &[HEADER_MALFORMED, TOO_MANY_LISTENING, DRAINING];
+    Live: ;
+    Ready: ;
+    Scrape: ;
+    Describe: ;
+    Dashboard: ;
+}
+
+/// One answer for each status, which names all its types.
+fn responses(kinds: &[&[Kind]]) -> BTreeMap<String, RefOr<Response>> {
+    let mut by_status: BTreeMap<String, Vec<Kind>> = BTreeMap::new();
+    for kind in kinds.iter().copied().flatten() {
+        let of_status = by_status.entry(kind.status.as_str().to_owned()).or_default();
+        if !of_status.iter().any(|known| known.name == kind.name) {
+            of_status.push(*kind);
+        }
+    }
+    let response = |(status, kinds): (String, Vec<Kind>)| {
+        let lines: Vec<_> = kinds
+            .iter()
+            .map(|kind| format!("`{}`: {}.", kind.name, kind.title))
+            .collect();
+        let content = Content::new(Some(Ref::from_schema_name("Problem")));
+        let mut response = ResponseBuilder::new()
+            .description(lines.join(" "))
+            .content("application/problem+json", content);
+        if status == "503" || status == "409" || status == "429" {
+            let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
+            let retry_after = HeaderBuilder::new()
+                .schema(Some(Schema::from(seconds.build())))
+                .description(Some("Seconds; only where `retryable` is true"));
+            response = response.header("Retry-After", retry_after.build());
+        }
+        (status, RefOr::T(response.build()))
+    };
+    by_status.into_iter().map(response).collect()
+}
