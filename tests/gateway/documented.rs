@@ -16,7 +16,7 @@ fn described(path: &str) -> Option<&'static Value> {
         let (mut parts, mut names) = (path.split('/'), template.split('/'));
         loop {
             match (parts.next(), names.next()) {
-                (Some(_), Some("{key}")) => return true,
+                (Some(part), Some("{key}")) => return !part.is_empty() || parts.next().is_some(),
                 (Some(part), Some(name)) if part == name || (name.starts_with('{') && !part.is_empty()) => {}
                 (None, None) => return true,
                 _ => return false,
