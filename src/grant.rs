@@ -9,9 +9,10 @@ mod force_release;
 use std::{sync::Arc, time::Duration};
 
 use crate::{
+    clock::Moment,
     database::DatabaseError,
     lease::Lease,
-    lock::{Claim, Held, Identity, LockError, LockService, Request, Term, give_back},
+    lock::{Claim, Held, Identity, LockError, LockService, Request, Term, give_back, until_done},
     name::{FenceName, NameError},
     rejections::{Rejections, Source},
     store::{EpochState, SealOutcome, Store, StoreError},
@@ -203,9 +204,10 @@ impl Locks {
         };
         let held = self.service.acquire(&request).await?;
         let claim = held.claim.clone();
-        let mut dropped = GiveBack {
+        let mut unsealed = GiveBack {
             service: &self.service,
             claim: &claim,
+            ttl: held.term.ttl,
             // A caller that chose its holder comes back for this very lock when the answer was lost.
             armed: !chosen,
         };
@@ -214,11 +216,10 @@ impl Locks {
             self.seal(before, held, holder).await
         }
         .await;
-        dropped.armed = false;
-        if sealed.is_err()
-            && let Err(error) = self.service.release(&claim).await
-        {
-            tracing::warn!(fence = %claim.name, %error, "a lock that was not sealed stays until it expires");
+        // What is refused is given back before the caller hears of it; what fails of that goes on in the background.
+        unsealed.armed = sealed.is_err();
+        if unsealed.armed && self.service.release(&claim).await.is_ok() {
+            unsealed.armed = false;
         }
         sealed
     }
@@ -321,6 +322,7 @@ fn claim(name: &FenceName, token: &Token) -> Claim {
 struct GiveBack<'a> {
     service: &'a Arc<dyn LockService>,
     claim: &'a Claim,
+    ttl: Duration,
     armed: bool,
 }
 
@@ -329,11 +331,9 @@ impl Drop for GiveBack<'_> {
         if !self.armed {
             return;
         }
-        let (service, claim) = (self.service.clone(), self.claim.clone());
+        let (service, claim, ttl) = (self.service.clone(), self.claim.clone(), self.ttl);
         give_back(async move {
-            if let Err(error) = service.release(&claim).await {
-                tracing::warn!(fence = %claim.name, %error, "a lock that was not sealed stays until it expires");
-            }
+            until_done(&claim.name, Moment::now() + ttl, || service.release(&claim)).await;
         });
     }
 }

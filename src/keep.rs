@@ -17,6 +17,9 @@ use crate::{clock::Moment, lock::Term, name::FenceName, token::Token};
 /// How often the clock that counts suspend is looked at, which timers do not.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// The pause after a renewal that did not end in time.
+const SHORT: Duration = Duration::from_millis(10);
+
 /// What renews grants.
 pub(crate) trait Keeper: fmt::Debug + Send + Sync + 'static {
     /// Why a renewal failed.
@@ -158,7 +161,8 @@ async fn keep<K: Keeper>(kept: Arc<Kept<K>>) {
         }
         let renewal = tokio::select! {
             () = kept.lost.cancelled() => return,
-            renewal = tokio::time::timeout(deadline.remaining(), kept.renew()) => renewal,
+            // One that hangs is given up in time for another.
+            renewal = tokio::time::timeout(deadline.remaining() / 2, kept.renew()) => renewal,
         };
         let term = *kept.term();
         next = match renewal {
@@ -171,7 +175,7 @@ async fn keep<K: Keeper>(kept: Arc<Kept<K>>) {
                 tracing::warn!(fence = %kept.name, token = %kept.token, %error, "renewal failed, trying again");
                 Moment::now() + (term.ttl / 20).max(Duration::from_millis(10))
             }
-            Err(_) => Moment::now(),
+            Err(_) => Moment::now() + SHORT,
         };
     }
 }

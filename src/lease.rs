@@ -11,10 +11,11 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    clock::Moment,
     grant::{Grant, GrantError, Locks},
     guard::{GuardError, Guarded, Isolation, Resource},
     keep::{Keeper, Kept},
-    lock::{LockError, Term, give_back},
+    lock::{LockError, Term, give_back, until_done},
     name::FenceName,
     token::Token,
 };
@@ -157,14 +158,15 @@ impl Lease {
     /// Releases: the token is dead from here on, and the fence is free for others.
     ///
     /// # Errors
-    /// When the store or the lock service cannot be asked. The lock then ends with its TTL.
+    /// When the store or the lock service cannot be asked. It is then tried again in the background, until it is done
+    /// or the lock has ended with its TTL.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the rest of the release to the background.
     pub async fn release(self) -> Result<(), GrantError> {
         self.kept.give_up();
         let released = self.kept.keeper.release(&self.kept.name, &self.kept.token).await;
-        self.released.store(true, Ordering::Relaxed);
+        self.released.store(released.is_ok(), Ordering::Relaxed);
         released.map(drop)
     }
 }
@@ -177,9 +179,8 @@ impl Drop for Lease {
         }
         let kept = self.kept.clone();
         give_back(async move {
-            if let Err(error) = kept.keeper.release(&kept.name, &kept.token).await {
-                tracing::warn!(fence = %kept.name, token = %kept.token, %error, "release in the background failed");
-            }
+            let release = async || kept.keeper.release(&kept.name, &kept.token).await.map(drop);
+            until_done(&kept.name, Moment::now() + kept.ttl(), release).await;
         });
     }
 }

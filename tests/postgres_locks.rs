@@ -142,3 +142,105 @@ async fn waiting_survives_the_listener() {
     .await;
     other.release(&held.claim).await.unwrap();
 }
+
+/// The row of a fence that is locked for the first time is seen by nobody before its commit, and undoing sees nothing
+/// either: the acquisition must not come back from the dead behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_first_acquisition_that_is_dropped_at_its_commit_leaves_nothing() {
+    let Pair {
+        one,
+        other,
+        pool,
+        server: _server,
+    } = pair().await;
+    // Commits that take a while.
+    for statement in [
+        "create function dawdle() returns trigger language plpgsql as
+         'begin if new.holder is not null then perform pg_sleep(1); end if; return null; end'",
+        "create constraint trigger dawdle after insert or update on fencegate.lock
+         deferrable initially deferred for each row execute function dawdle()",
+    ] {
+        sqlx::query(statement).execute(&pool).await.unwrap();
+    }
+    let asked = request(Duration::ZERO);
+    let acquiring = tokio::spawn({
+        let asked = asked.clone();
+        async move { one.acquire(&asked).await }
+    });
+    eventually(PATIENCE, async || {
+        let commits =
+            "select count(*) from pg_stat_activity where wait_event = 'PgSleep' and query ilike 'commit%'";
+        sqlx::query_scalar::<_, i64>(commits)
+            .fetch_one(&pool)
+            .await
+            .unwrap()
+            == 1
+    })
+    .await;
+    acquiring.abort();
+    fencegate::lock::given_back().await;
+    sqlx::query("drop trigger dawdle on fencegate.lock")
+        .execute(&pool)
+        .await
+        .unwrap();
+    other.acquire(&request(Duration::ZERO)).await.unwrap();
+}
+
+/// Undoing that comes late must not end what the same holder has asked for again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_holder_that_came_again_is_not_undone() {
+    let Pair {
+        one,
+        other,
+        pool,
+        server: _server,
+    } = pair().await;
+    let asked = request(Duration::ZERO);
+    let first = one.acquire(&asked).await.unwrap();
+    one.release(&first.claim).await.unwrap();
+    for statement in [
+        "create function dawdle() returns trigger language plpgsql as
+         'begin if old.holder is null then perform pg_sleep(1); end if; return null; end'",
+        "create constraint trigger dawdle after update on fencegate.lock
+         deferrable initially deferred for each row execute function dawdle()",
+    ] {
+        sqlx::query(statement).execute(&pool).await.unwrap();
+    }
+    let acquiring = tokio::spawn({
+        let asked = asked.clone();
+        async move { one.acquire(&asked).await }
+    });
+    eventually(PATIENCE, async || {
+        let commits =
+            "select count(*) from pg_stat_activity where wait_event = 'PgSleep' and query ilike 'commit%'";
+        sqlx::query_scalar::<_, i64>(commits)
+            .fetch_one(&pool)
+            .await
+            .unwrap()
+            == 1
+    })
+    .await;
+    // It waits for the row, before the undoing does.
+    let again = tokio::spawn({
+        let asked = asked.clone();
+        async move { other.acquire(&asked).await }
+    });
+    eventually(PATIENCE, async || {
+        let waits = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'";
+        sqlx::query_scalar::<_, i64>(waits)
+            .fetch_one(&pool)
+            .await
+            .unwrap()
+            == 1
+    })
+    .await;
+    acquiring.abort();
+    let held = again.await.unwrap().unwrap();
+    fencegate::lock::given_back().await;
+    let live: bool = sqlx::query_scalar("select holder is not null and sequence = $1 from fencegate.lock")
+        .bind(held.claim.sequence.get())
+        .fetch_one(&pool)
+        .await
+        .unwrap();
+    assert!(live, "the holder that came again lost its lock to an undoing");
+}

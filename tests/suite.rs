@@ -16,6 +16,7 @@ mod redlock;
 mod run;
 mod servers;
 mod support;
+mod trouble;
 mod world;
 #[cfg(feature = "zookeeper")]
 mod zookeeper;

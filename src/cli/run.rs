@@ -26,6 +26,9 @@ use super::{
     through_gateway::ThroughGateway,
 };
 
+/// How long this process lives on for what it could not give back yet.
+const GIVING_BACK: Duration = Duration::from_secs(10);
+
 /// How often to look whether a process group has ended.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -89,7 +92,7 @@ impl Run {
         let acquired = tokio::select! {
             acquired = place.acquire(&self.fence, options) => acquired,
             _ = signals.recv() => {
-                given_back().await;
+                let _ = tokio::time::timeout(GIVING_BACK, given_back()).await;
                 return Ok(Exit::NotAcquired.into());
             }
         };

@@ -38,8 +38,8 @@ use crate::{
     token::{Holder, HolderHash, Sequence},
 };
 
-pub(crate) use giving_back::give_back;
 pub use giving_back::given_back;
+pub(crate) use giving_back::{give_back, until_done};
 
 /// Prefix of all lock keys, where the URL names none.
 pub const LOCK_PREFIX: &str = "fencegate/locks";

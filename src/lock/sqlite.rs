@@ -10,7 +10,7 @@ use sqlx::{Row, SqliteConnection};
 use uuid::Uuid;
 
 use super::{
-    Claim, Held, HolderState, Identity, Kind, LockError, LockService, LockState, Request, Term,
+    Claim, Held, HolderState, Identity, Kind, LockError, LockService, LockState, Request, Term, until_done,
     wait::{Backoff, Undo},
 };
 use crate::{
@@ -45,20 +45,20 @@ impl SqliteLocks {
         let mut transaction = self.file.begin().await?;
         let sent = Moment::now();
         let hash = request.holder.hash();
-        let (file, name) = (self.file.clone(), request.name.clone());
-        let sequence = match live(&mut transaction, &request.name).await? {
+        let (sequence, expires_at) = match live(&mut transaction, &request.name).await? {
             Some(live) if live.holder != hash => {
                 return Err(LockError::Busy {
                     expires_in: Some(live.expires_in),
                 });
             }
             Some(mine) => {
-                extend(&mut transaction, &request.name, request.ttl).await?;
-                mine.sequence
+                let expires_at = extend(&mut transaction, &request.name, request.ttl).await?;
+                (mine.sequence, expires_at)
             }
             None => {
                 let (boot, now) = clock::boot();
-                sqlx::query(
+                let expires_at = ms(now + request.ttl);
+                let row = sqlx::query(
                     "insert into lock (name, sequence, holder, label, ttl_ms, expires_at, boot)
                      values ($1, $2 + 1, $3, $4, $5, $6, $7)
                      on conflict (name) do update set sequence = max(sequence, $2) + 1, holder = excluded.holder,
@@ -71,19 +71,21 @@ impl SqliteLocks {
                 .bind(hash.as_bytes().as_slice())
                 .bind(&request.label)
                 .bind(ms(request.ttl))
-                .bind(ms(now + request.ttl))
+                .bind(expires_at)
                 .bind(boot)
                 .fetch_one(&mut *transaction)
-                .await?
-                .try_get(0)?
+                .await?;
+                (row.try_get(0)?, expires_at)
             }
         };
         let identity = identity(&mut transaction).await?;
-        let undo = Undo::new(async move {
-            if let Err(error) = end(&file, &name, &hash).await {
-                tracing::warn!(fence = %name, %error, "a lock whose caller went away stays until it expires");
-            }
-        });
+        let undo = Undo::new(undo(
+            self.file.clone(),
+            request.name.clone(),
+            hash,
+            expires_at,
+            request.ttl,
+        ));
         transaction.commit().await?;
         undo.disarm();
         let claim = Claim {
@@ -136,7 +138,7 @@ impl LockService for SqliteLocks {
     }
 
     async fn release(&self, claim: &Claim) -> Result<(), LockError> {
-        end(&self.file, &claim.name, &claim.holder).await
+        end(&self.file, &claim.name, &claim.holder, None).await
     }
 
     async fn inspect(&self, name: &FenceName) -> Result<LockState, LockError> {
@@ -193,26 +195,53 @@ async fn live(connection: &mut SqliteConnection, name: &FenceName) -> Result<Opt
     .transpose()
 }
 
-/// Ends the acquisition of this holder, which is good for one acquisition only.
-async fn end(file: &SqliteFile, name: &FenceName, holder: &HolderHash) -> Result<(), LockError> {
+/// Takes back what an attempt did whose commit may or may not happen. What the same holder has extended since is left
+/// alone: it has come again.
+async fn undo(file: SqliteFile, name: FenceName, holder: HolderHash, expires_at: i64, ttl: Duration) {
+    until_done(&name, Moment::now() + ttl, || {
+        end(&file, &name, &holder, Some(expires_at))
+    })
+    .await;
+}
+
+/// Ends the acquisition of this holder, which is good for one acquisition only; with `expires_at` only while that is
+/// when it expires.
+async fn end(
+    file: &SqliteFile,
+    name: &FenceName,
+    holder: &HolderHash,
+    expires_at: Option<i64>,
+) -> Result<(), LockError> {
     let mut transaction = file.begin().await?;
-    sqlx::query("update lock set holder = null, expires_at = 0 where name = $1 and holder = $2")
-        .bind(name.as_str())
-        .bind(holder.as_bytes().as_slice())
-        .execute(&mut *transaction)
-        .await?;
+    sqlx::query(
+        "update lock set holder = null, expires_at = 0
+          where name = $1 and holder = $2 and expires_at = coalesce($3, expires_at)",
+    )
+    .bind(name.as_str())
+    .bind(holder.as_bytes().as_slice())
+    .bind(expires_at)
+    .execute(&mut *transaction)
+    .await?;
     Ok(transaction.commit().await?)
 }
 
-async fn extend(connection: &mut SqliteConnection, name: &FenceName, ttl: Duration) -> Result<(), LockError> {
+/// Makes an acquisition last from now on; until when is never the same as before.
+async fn extend(
+    connection: &mut SqliteConnection,
+    name: &FenceName,
+    ttl: Duration,
+) -> Result<i64, LockError> {
     let (_, now) = clock::boot();
-    sqlx::query("update lock set ttl_ms = $1, expires_at = $2 where name = $3")
-        .bind(ms(ttl))
-        .bind(ms(now + ttl))
-        .bind(name.as_str())
-        .execute(connection)
-        .await?;
-    Ok(())
+    let row = sqlx::query(
+        "update lock set ttl_ms = $1, expires_at = case expires_at when $2 then $2 + 1 else $2 end where name = $3
+         returning expires_at",
+    )
+    .bind(ms(ttl))
+    .bind(ms(now + ttl))
+    .bind(name.as_str())
+    .fetch_one(connection)
+    .await?;
+    Ok(row.try_get(0)?)
 }
 
 async fn identity(connection: &mut SqliteConnection) -> Result<Identity, LockError> {

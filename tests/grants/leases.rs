@@ -11,7 +11,7 @@ use std::{
 use fencegate::{GrantError, LockError};
 
 use crate::{
-    support::eventually,
+    support::{Etcd, Postgres, Proxy, eventually, eventually::PATIENCE},
     world::{World, name},
 };
 
@@ -113,6 +113,37 @@ async fn writes_do_not_need_the_lock_service() {
     world.put("f", &token, "a", "y").await.unwrap();
     let next = world.locks.acquire("f", world.ttl).await.unwrap();
     assert!(next.token().sequence > token.sequence);
+}
+
+/// The lock service is out of reach when a lease is dropped, or its release fails: it is released as soon as that is
+/// possible, long before it would expire.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_could_not_be_released_is_released_later() {
+    let (postgres, etcd) = tokio::join!(Postgres::start(), Etcd::start());
+    let mut proxy = Proxy::start(etcd.endpoint()).await;
+    let locks = fencegate::connect(&postgres.url(), Some(&format!("etcd://{}", proxy.addr())))
+        .await
+        .unwrap();
+    locks.migrate().await.unwrap();
+    for dropped in [true, false] {
+        let lease = locks.acquire("f", Duration::from_secs(3600)).await.unwrap();
+        proxy.refuse(true).await;
+        proxy.cut();
+        if dropped {
+            drop(lease);
+            // Its first try fails by then.
+            tokio::time::sleep(Duration::from_secs(4)).await;
+        } else {
+            lease.release().await.unwrap_err();
+        }
+        proxy.refuse(false).await;
+        eventually(PATIENCE, async || {
+            locks.try_acquire("f", Duration::from_secs(3600)).await.is_ok()
+        })
+        .await;
+        // That one was dropped at once.
+        fencegate::lock::given_back().await;
+    }
 }
 
 /// Its moments mean something only where the machine is not busy with other tests.

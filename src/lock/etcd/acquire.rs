@@ -15,6 +15,7 @@ use super::{
 use crate::{
     clock::Moment,
     lock::{Claim, Held, LockError, LockService, Request, Term},
+    name::FenceName,
 };
 
 /// How long a lock that is held in this process is waited for without watching its key: a release here is told
@@ -25,6 +26,7 @@ const SHORT_HOLD: Duration = Duration::from_millis(20);
 /// lease takes it all back.
 struct Attempt<'a> {
     leases: &'a Leases,
+    name: &'a FenceName,
     lease: EtcdLease,
     undo: bool,
 }
@@ -41,7 +43,7 @@ impl Attempt<'_> {
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         if self.undo {
-            self.leases.revoke_later(self.lease.id, self.lease.ttl);
+            self.leases.revoke_later(self.name, self.lease.id, self.lease.ttl);
         }
     }
 }
@@ -66,6 +68,7 @@ impl EtcdLocks {
         let lease = self.leases.take(request.ttl).await?;
         let mut attempt = Attempt {
             leases: &self.leases,
+            name: &request.name,
             lease,
             undo: true,
         };

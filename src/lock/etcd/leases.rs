@@ -9,13 +9,10 @@ use std::{
 use super::{client::Client, entry::Entry};
 use crate::{
     clock::Moment,
-    lock::{Claim, LockError, give_back},
+    lock::{Claim, LockError, give_back, until_done},
     name::FenceName,
     token::HolderHash,
 };
-
-/// The pause before a revocation is tried again.
-const PAUSE: Duration = Duration::from_millis(500);
 
 /// An etcd lease.
 #[derive(Debug, Clone)]
@@ -112,17 +109,10 @@ impl Leases {
 
     /// Revokes a lease in the background, and with it whatever key lives by it. Tried until it is done, or the lease
     /// has surely ended by itself.
-    pub(super) fn revoke_later(&self, id: i64, ttl: Duration) {
-        let client = self.client.clone();
-        let ends = Moment::now() + ttl;
+    pub(super) fn revoke_later(&self, name: &FenceName, id: i64, ttl: Duration) {
+        let (client, name) = (self.client.clone(), name.clone());
         give_back(async move {
-            while let Err(error) = client.revoke(id).await {
-                if ends.has_passed() || !error.is_retryable() {
-                    tracing::debug!(%error, "an etcd lease stays until it expires");
-                    return;
-                }
-                tokio::time::sleep(PAUSE).await;
-            }
+            until_done(&name, Moment::now() + ttl, || client.revoke(id)).await;
         });
     }
 

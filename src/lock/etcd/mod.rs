@@ -144,7 +144,7 @@ impl LockService for EtcdLocks {
             && self.leave(&claim.name, entry.lease, created).await?.is_some()
         {
             // Granted by another process, which does not know that its lease is free.
-            self.leases.revoke_later(entry.lease, entry.ttl());
+            self.leases.revoke_later(&claim.name, entry.lease, entry.ttl());
         }
         Ok(())
     }

@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::{PgConnection, PgPool, Row, postgres::types::PgInterval};
+use time::OffsetDateTime;
 
 use self::wake::{CHANNEL, Wake};
 use super::{
-    Claim, Held, HolderState, Identity, Kind, LockError, LockService, LockState, Request, Term,
+    Claim, Held, HolderState, Identity, Kind, LockError, LockService, LockState, Request, Term, until_done,
     wait::{Backoff, Undo},
 };
 use crate::{
@@ -24,6 +25,9 @@ use crate::{
 
 /// How long who waits goes without asking, where releases are told.
 const LISTENED: Duration = Duration::from_secs(1);
+
+/// How long a call may take, with what it takes to get a connection.
+const LIMIT: Duration = Duration::from_secs(8);
 
 /// The lock service in the schema `fencegate` of a Postgres database.
 #[derive(Debug, Clone)]
@@ -50,19 +54,27 @@ impl PostgresLocks {
         }
     }
 
-    async fn attempt(&self, request: &Request) -> Result<Held, LockError> {
-        let sent = Moment::now();
-        let mut transaction = database::begin(&self.pool).await?;
+    /// Makes the fence's row, in a transaction of its own: until it was committed nobody would see it, and undoing an
+    /// attempt would find nothing to undo, though the attempt's commit is yet to come.
+    async fn make_row(&self, request: &Request) -> Result<(), LockError> {
         sqlx::query(
             "insert into fencegate.lock (name, sequence) values ($1, $2) on conflict (name) do nothing",
         )
         .bind(request.name.as_str())
         .bind(request.floor)
-        .execute(&mut *transaction)
+        .execute(&self.pool)
         .await?;
-        lock_row(&mut transaction, &request.name).await?;
+        Ok(())
+    }
+
+    async fn attempt(&self, request: &Request) -> Result<Held, LockError> {
+        let (mut sent, mut transaction) = (Moment::now(), database::begin(&self.pool).await?);
+        while !lock_row(&mut transaction, &request.name).await? {
+            transaction.rollback().await?;
+            self.make_row(request).await?;
+            (sent, transaction) = (Moment::now(), database::begin(&self.pool).await?);
+        }
         let hash = request.holder.hash();
-        let (pool, name) = (self.pool.clone(), request.name.clone());
         let row =
             match live(&mut transaction, &request.name).await? {
                 Some(live) if live.holder != hash => {
@@ -72,7 +84,7 @@ impl PostgresLocks {
                 }
                 Some(_) => sqlx::query(
                     "update fencegate.lock set ttl = $2, expires_at = clock_timestamp() + $2 where name = $1
-                     returning sequence, (select instance from fencegate.lock_service) as instance",
+                     returning sequence, expires_at, (select instance from fencegate.lock_service) as instance",
                 )
                 .bind(request.name.as_str())
                 .bind(interval(request.ttl))
@@ -84,7 +96,7 @@ impl PostgresLocks {
                         set sequence = greatest(sequence, $2) + 1, holder = $3, label = $4, ttl = $5,
                             expires_at = clock_timestamp() + $5
                       where name = $1
-                     returning sequence, (select instance from fencegate.lock_service) as instance",
+                     returning sequence, expires_at, (select instance from fencegate.lock_service) as instance",
                     )
                     .bind(request.name.as_str())
                     .bind(request.floor)
@@ -95,11 +107,13 @@ impl PostgresLocks {
                     .await?
                 }
             };
-        let undo = Undo::new(async move {
-            if let Err(error) = end(&pool, &name, &hash).await {
-                tracing::warn!(fence = %name, %error, "a lock whose caller went away stays until it expires");
-            }
-        });
+        let undo = Undo::new(undo(
+            self.pool.clone(),
+            request.name.clone(),
+            hash,
+            row.try_get("expires_at")?,
+            request.ttl,
+        ));
         transaction.commit().await.map_err(DatabaseError::at_commit)?;
         undo.disarm();
         let claim = Claim {
@@ -116,44 +130,8 @@ impl PostgresLocks {
     }
 }
 
-#[async_trait]
-impl LockService for PostgresLocks {
-    fn kind(&self) -> Kind {
-        Kind::Postgres
-    }
-
-    async fn identity(&self) -> Result<Identity, LockError> {
-        let row = sqlx::query("select instance from fencegate.lock_service")
-            .fetch_one(&self.pool)
-            .await?;
-        Ok(identity(row.try_get(0)?))
-    }
-
-    async fn migrate(&self) -> Result<(), LockError> {
-        Ok(database::migrate(&self.pool).await?)
-    }
-
-    async fn acquire(&self, request: &Request) -> Result<Held, LockError> {
-        if request.wait.is_zero() {
-            return self.attempt(request).await;
-        }
-        // Before the first attempt, so that no release is missed behind it.
-        let ear = self.wake.listen(&self.pool, &request.name);
-        let mut backoff = Backoff::new(request.wait);
-        loop {
-            let busy = match self.attempt(request).await {
-                Err(busy @ LockError::Busy { .. }) => busy,
-                done => return done,
-            };
-            if self.wake.is_listening() {
-                backoff.listen(busy, LISTENED, ear.heard()).await?;
-            } else {
-                backoff.pause(busy).await?;
-            }
-        }
-    }
-
-    async fn renew(&self, claim: &Claim) -> Result<Term, LockError> {
+impl PostgresLocks {
+    async fn renew_row(&self, claim: &Claim) -> Result<Term, LockError> {
         let sent = Moment::now();
         let mut transaction = database::begin(&self.pool).await?;
         lock_row(&mut transaction, &claim.name).await?;
@@ -169,14 +147,68 @@ impl LockService for PostgresLocks {
             _ => Err(LockError::Lost),
         }
     }
+}
+
+/// Gives up what takes too long: a connection that is silent may stay so for ever, and tells nobody.
+async fn in_time<T>(call: impl Future<Output = Result<T, LockError>>) -> Result<T, LockError> {
+    tokio::time::timeout(LIMIT, call).await.unwrap_or_else(|_| {
+        Err(LockError::Unavailable {
+            service: "in the database".into(),
+            detail: format!("no answer within {} s", LIMIT.as_secs()),
+        })
+    })
+}
+
+#[async_trait]
+impl LockService for PostgresLocks {
+    fn kind(&self) -> Kind {
+        Kind::Postgres
+    }
+
+    async fn identity(&self) -> Result<Identity, LockError> {
+        in_time(async {
+            let row = sqlx::query("select instance from fencegate.lock_service")
+                .fetch_one(&self.pool)
+                .await?;
+            Ok(identity(row.try_get(0)?))
+        })
+        .await
+    }
+
+    async fn migrate(&self) -> Result<(), LockError> {
+        Ok(database::migrate(&self.pool).await?)
+    }
+
+    async fn acquire(&self, request: &Request) -> Result<Held, LockError> {
+        if request.wait.is_zero() {
+            return in_time(self.attempt(request)).await;
+        }
+        // Before the first attempt, so that no release is missed behind it.
+        let ear = self.wake.listen(&self.pool, &request.name);
+        let mut backoff = Backoff::new(request.wait);
+        loop {
+            let busy = match in_time(self.attempt(request)).await {
+                Err(busy @ LockError::Busy { .. }) => busy,
+                done => return done,
+            };
+            if self.wake.is_listening() {
+                backoff.listen(busy, LISTENED, ear.heard()).await?;
+            } else {
+                backoff.pause(busy).await?;
+            }
+        }
+    }
+
+    async fn renew(&self, claim: &Claim) -> Result<Term, LockError> {
+        in_time(self.renew_row(claim)).await
+    }
 
     async fn release(&self, claim: &Claim) -> Result<(), LockError> {
-        end(&self.pool, &claim.name, &claim.holder).await
+        in_time(end(&self.pool, &claim.name, &claim.holder, None)).await
     }
 
     async fn inspect(&self, name: &FenceName) -> Result<LockState, LockError> {
-        let mut connection = self.pool.acquire().await?;
-        let live = live(&mut connection, name).await?;
+        let live = in_time(async { live(&mut *self.pool.acquire().await?, name).await }).await?;
         let holder = live
             .map(|live| {
                 Ok::<_, LockError>(HolderState {
@@ -200,14 +232,31 @@ impl Live {
     }
 }
 
-/// Ends the acquisition of this holder, which is good for one acquisition only.
-async fn end(pool: &PgPool, name: &FenceName, holder: &HolderHash) -> Result<(), LockError> {
+/// Takes back what an attempt did whose commit may or may not happen. If it does, the row is locked until then, so
+/// ending waits for it. What the same holder has extended since is left alone: it has come again.
+async fn undo(pool: PgPool, name: FenceName, holder: HolderHash, expires_at: OffsetDateTime, ttl: Duration) {
+    until_done(&name, Moment::now() + ttl, || {
+        end(&pool, &name, &holder, Some(expires_at))
+    })
+    .await;
+}
+
+/// Ends the acquisition of this holder, which is good for one acquisition only; with `expires_at` only while that is
+/// when it expires.
+async fn end(
+    pool: &PgPool,
+    name: &FenceName,
+    holder: &HolderHash,
+    expires_at: Option<OffsetDateTime>,
+) -> Result<(), LockError> {
     let mut transaction = database::begin(pool).await?;
     let ended = sqlx::query(
-        "update fencegate.lock set holder = null, expires_at = null, ttl = null where name = $1 and holder = $2",
+        "update fencegate.lock set holder = null, expires_at = null, ttl = null
+          where name = $1 and holder = $2 and expires_at = coalesce($3, expires_at)",
     )
     .bind(name.as_str())
     .bind(holder.as_bytes().as_slice())
+    .bind(expires_at)
     .execute(&mut *transaction)
     .await?;
     if ended.rows_affected() > 0 {
@@ -221,13 +270,13 @@ async fn end(pool: &PgPool, name: &FenceName, holder: &HolderHash) -> Result<(),
 }
 
 /// Waits for the fence's row, and raises the transaction's durability: a sequence that was handed out must not
-/// be forgotten in a crash.
-async fn lock_row(connection: &mut PgConnection, name: &FenceName) -> Result<(), LockError> {
-    sqlx::query("select fencegate.make_durable() from fencegate.lock where name = $1 for update")
+/// be forgotten in a crash. `false` if there is no row.
+async fn lock_row(connection: &mut PgConnection, name: &FenceName) -> Result<bool, LockError> {
+    let row = sqlx::query("select fencegate.make_durable() from fencegate.lock where name = $1 for update")
         .bind(name.as_str())
-        .execute(connection)
+        .fetch_optional(connection)
         .await?;
-    Ok(())
+    Ok(row.is_some())
 }
 
 /// The row's acquisition, if it lives by the time at which this statement looks.

@@ -11,13 +11,10 @@ use super::{
 };
 use crate::{
     clock::Moment,
-    lock::{Claim, Held, LockError, Request, Term, wait::Undo},
+    lock::{Claim, Held, LockError, Request, Term, until_done, wait::Undo},
     name::FenceName,
     token::{HolderHash, Sequence},
 };
-
-/// The pauses before an undoing that failed is tried again: at first, and at last.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
 
 /// What an attempt came to.
 pub(super) enum Attempt {
@@ -106,17 +103,9 @@ impl RedisLocks {
     /// A later attempt of the same holder is left alone.
     async fn undo(self, doing: Doing) {
         let script = self.keys.undo(&doing.name, &doing.holder, doing.attempt);
-        let first = self.link.run::<i64>(&doing.wire, &script).await;
-        let mut undone = first.map_err(|error| self.link.error(&error));
-        let mut pause = PAUSES.0;
-        while let Err(error) = undone {
-            if doing.until.has_passed() {
-                tracing::warn!(fence = %doing.name, %error, "a lock whose caller went away stayed until it expired");
-                break;
-            }
-            tokio::time::sleep(pause.min(doing.until.remaining())).await;
-            pause = (pause * 2).min(PAUSES.1);
-            undone = self.link.ask(&script).await;
+        if self.link.run::<i64>(&doing.wire, &script).await.is_err() {
+            let again = || async { self.link.ask::<i64>(&script).await.map(drop) };
+            until_done(&doing.name, doing.until, again).await;
         }
         self.lines.released(&doing.name, &doing.holder);
     }
