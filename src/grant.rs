@@ -5,14 +5,16 @@
 //! after acquiring could be newer than the history that the sequence is from.
 
 mod force_release;
+mod foreign;
 
 use std::{sync::Arc, time::Duration};
 
 use crate::{
     clock::Moment,
     database::DatabaseError,
+    guard::Refusal,
     lease::Lease,
-    lock::{Claim, Held, Identity, LockError, LockService, Request, Term, give_back, until_done},
+    lock::{Claim, Held, Identity, Kind, LockError, LockService, Request, Term, give_back, until_done},
     name::{FenceName, NameError},
     rejections::{Rejections, Source},
     store::{EpochState, SealOutcome, Store, StoreError},
@@ -389,6 +391,21 @@ pub enum GrantError {
     /// The lock is not one of fencegate's, so there is no token of it to kill.
     #[error("the lock of fence {0} was taken by a program that does not go through fencegate: end it there")]
     Foreign(FenceName),
+    /// The lock service does not name a bare sequence as the live holder's.
+    #[error(
+        "fence {}: the lock service {service} does not name {} as that of a program that took the lock directly and has \
+         it now: take the lock again, or acquire a lease and send its whole token",
+        refusal.fence, refusal.presented.sequence
+    )]
+    Unconfirmed {
+        /// What was shown, and the mark.
+        refusal: Box<Refusal>,
+        /// Who was asked.
+        service: Kind,
+    },
+    /// The mark is above a bare sequence, or it is another client's.
+    #[error(transparent)]
+    Refused(Box<Refusal>),
 }
 
 impl GrantError {

@@ -108,6 +108,15 @@ impl HolderHash {
         Holder::random().hash()
     }
 
+    /// What stands for a client in the mark of its foreign token. No [`Holder`] has this hash: theirs are of 16
+    /// bytes, and this one is of more.
+    pub fn of_client(name: &str) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(b"fencegate: the foreign tokens of the client ");
+        hash.update(name.as_bytes());
+        Self(hash.finalize().into())
+    }
+
     /// The 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0

@@ -178,6 +178,7 @@ async fn a_first_acquisition_that_is_dropped_at_its_commit_leaves_nothing() {
     })
     .await;
     acquiring.abort();
+    acquiring.await.unwrap_err();
     fencegate::lock::given_back().await;
     sqlx::query("drop trigger dawdle on fencegate.lock")
         .execute(&pool)
@@ -235,6 +236,7 @@ async fn a_holder_that_came_again_is_not_undone() {
     })
     .await;
     acquiring.abort();
+    acquiring.await.unwrap_err();
     let held = again.await.unwrap().unwrap();
     fencegate::lock::given_back().await;
     let live: bool = sqlx::query_scalar("select holder is not null and sequence = $1 from fencegate.lock")

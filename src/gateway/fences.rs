@@ -19,7 +19,7 @@ use super::{
     openapi::{parameters, problems},
     paging,
     path::Fence,
-    token_header::Presented,
+    token_header::ShownToken,
 };
 use crate::{
     guard::{self, GuardError},
@@ -198,14 +198,13 @@ async fn check(
     State(gateway): State<Arc<Gateway>>,
     client: Client,
     Fence(name): Fence,
-    token: Result<Presented, Problem>,
+    shown: Result<ShownToken, Problem>,
 ) -> Result<Response, Problem> {
     client.may_any(&[Right::Read, Right::Write], &name)?;
-    let Presented(token) = token?;
-    admit(&gateway, &client, &name, &token.mark()).await?;
+    let mark = admit(&gateway, &client, &name, &shown?).await?;
     Ok(uncached(Checked {
         fence: name.as_str(),
-        mark: token.to_string(),
+        mark: mark.to_string(),
     }))
 }
 
@@ -214,11 +213,15 @@ pub(super) async fn admit(
     gateway: &Gateway,
     client: &Client,
     name: &FenceName,
-    token: &Mark,
-) -> Result<(), Problem> {
+    shown: &ShownToken,
+) -> Result<Mark, Problem> {
+    let token = gateway.admissible(client, name, shown).await;
+    if let Some(refused) = token.refused {
+        return Err(gateway.told(client, refused));
+    }
     let state = gateway.read(gateway.locks.store().fence(name)).await?;
-    match guard::check(name, state.map(|state| state.mark), token) {
-        Ok(()) => Ok(()),
+    match guard::check(name, state.map(|state| state.mark), &token.mark) {
+        Ok(()) => Ok(token.mark),
         Err(GuardError::Refused(refusal)) => {
             gateway.witness.refused(client, &refusal);
             Err(Problem::refused(&refusal))

@@ -15,6 +15,7 @@ mod dashboard;
 mod events;
 mod exchange;
 mod fences;
+mod foreign;
 mod health;
 mod idempotency;
 mod leases;
@@ -49,6 +50,7 @@ use crate::{
     store::{Done, Once, StoreError, Transaction, Write, Written, transaction::the_only_one},
 };
 use auth::Client;
+use foreign::Refused;
 use problem::Problem;
 use request_line::Lines;
 use witness::Witness;
@@ -101,6 +103,14 @@ fn router(gateway: Arc<Gateway>) -> Router {
         .with_state(gateway)
 }
 
+/// Why a write failed: the guard refused it, or it was known before that it would.
+fn because(error: StoreError, refused: Option<Refused>) -> Problem {
+    match (error, refused) {
+        (StoreError::Refused(_), Some(refused)) => refused.problem,
+        (error, _) => error.into(),
+    }
+}
+
 impl Gateway {
     fn new(locks: Locks, config: Config) -> Self {
         Self {
@@ -122,13 +132,19 @@ impl Gateway {
         }
     }
 
-    /// Writes, also if the client goes away meanwhile. Also says whether it had happened before, under the same key.
+    /// Writes, also if the client goes away meanwhile. Also says whether it had happened before, under the same key;
+    /// only then is anything answered but a problem if its token was `refused`.
     async fn write(
         &self,
         client: &Client,
         write: Write,
         once: Option<Once>,
+        refused: Option<Refused>,
     ) -> Result<(Written, bool), Problem> {
+        let refused = match refused {
+            Some(refused) if once.is_none() => return Err(self.told(client, refused)),
+            refused => refused,
+        };
         let (store, witness) = (self.locks.store().clone(), self.witness.clone());
         let client = client.clone();
         let write = async move {
@@ -144,16 +160,23 @@ impl Gateway {
             witness.wrote(&client, &write, &ended);
             ended
         };
-        Ok(self.to_its_end(write).await??)
+        let written: Result<_, StoreError> = self.to_its_end(write).await?;
+        written.map_err(|error| because(error, refused))
     }
 
-    /// Does several writes or none, also if the client goes away meanwhile.
+    /// Does several writes or none, also if the client goes away meanwhile. If one of its tokens was `refused`, only
+    /// what had happened before, under the same key, is answered.
     async fn transact(
         &self,
         client: &Client,
         transaction: Arc<Transaction>,
         once: Option<Once>,
+        refused: Option<Refused>,
     ) -> Result<Done, Problem> {
+        let refused = match refused {
+            Some(refused) if once.is_none() => return Err(self.told(client, refused)),
+            refused => refused,
+        };
         let (store, witness) = (self.locks.store().clone(), self.witness.clone());
         let client = client.clone();
         let transact = async move {
@@ -161,7 +184,8 @@ impl Gateway {
             witness.transacted(&client, &transaction, &ended);
             ended
         };
-        Ok(self.to_its_end(transact).await??)
+        let done = self.to_its_end(transact).await?;
+        done.map_err(|error| because(error, refused))
     }
 
     /// Does the work whether or not the client waits for it, and tells it so after a while.

@@ -22,7 +22,7 @@ use super::{
     fences,
     openapi::{parameters, problems},
     paging,
-    token_header::Presented,
+    token_header::ShownToken,
 };
 use crate::name::RecordKey;
 
@@ -78,7 +78,7 @@ async fn list(
     State(gateway): State<Arc<Gateway>>,
     client: Client,
     ToRead(fence): ToRead,
-    token: Option<Presented>,
+    shown: Option<ShownToken>,
     asked: Result<Query<Asked>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(asked) = asked.map_err(|error| Problem::query_malformed(error.body_text()))?;
@@ -95,8 +95,8 @@ async fn list(
     let mut records = gateway
         .read(store.records(&fence, &asked.prefix, &asked.after, limit + 1))
         .await?;
-    if let Some(Presented(token)) = token {
-        fences::admit(&gateway, &client, &fence, &token.mark()).await?;
+    if let Some(shown) = shown {
+        fences::admit(&gateway, &client, &fence, &shown).await?;
     }
     let more = paging::cut(&mut records, limit);
     let page = Page {

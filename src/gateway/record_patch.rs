@@ -12,13 +12,13 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Gateway, Problem,
-    auth::ToWrite,
+    auth::{Client, ToWrite},
     body, conditions,
     idempotency::{self, IdempotencyKey},
     openapi::{parameters, problems},
     path::Key,
     records,
-    token_header::Presented,
+    token_header::ShownToken,
 };
 use crate::store::{Change, MergePatch, Write};
 
@@ -42,9 +42,10 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Gateway>> {
 )]
 async fn merge(
     State(gateway): State<Arc<Gateway>>,
+    client: Client,
     ToWrite(fence): ToWrite,
     Key(key): Key,
-    Presented(token): Presented,
+    shown: ShownToken,
     idempotency: IdempotencyKey,
     headers: HeaderMap,
     body: Body,
@@ -56,16 +57,16 @@ async fn merge(
     let condition = conditions::of_write(&headers)?;
     let bytes = body::read(body, config.max_value, config.body_timeout).await?;
     let patch = MergePatch::new(&bytes, config.max_value)?;
+    let token = gateway.admissible(&client, &fence, &shown).await;
     let write = Write {
         fence: fence.clone(),
-        token: token.mark(),
+        token: token.mark,
         key: key.clone(),
         change: Change::Merge(patch),
         condition,
     };
-    let client = idempotency.client().clone();
     let once = idempotency.once(&gateway, "PATCH", &records::record(&fence, &key));
-    let (written, replayed) = gateway.write(&client, write, once).await?;
+    let (written, replayed) = gateway.write(&client, write, once, token.refused).await?;
     Ok(idempotency::mark(
         records::stored(&fence, &key, written)?,
         replayed,

@@ -20,7 +20,7 @@ use super::{
     idempotency::{self, IdempotencyKey},
     openapi::{parameters, problems},
     path::Key,
-    token_header::Presented,
+    token_header::ShownToken,
 };
 use crate::{
     name::{FenceName, RecordKey},
@@ -62,9 +62,10 @@ pub(super) struct Stored<'a> {
 )]
 async fn put(
     State(gateway): State<Arc<Gateway>>,
+    client: Client,
     ToWrite(fence): ToWrite,
     Key(key): Key,
-    Presented(token): Presented,
+    shown: ShownToken,
     idempotency: IdempotencyKey,
     headers: HeaderMap,
     body: Body,
@@ -73,16 +74,16 @@ async fn put(
     let condition = conditions::of_write(&headers)?;
     let content_type = content_type(&headers)?;
     let bytes = body::read(body, config.max_value, config.body_timeout).await?;
+    let token = gateway.admissible(&client, &fence, &shown).await;
     let write = Write {
         fence: fence.clone(),
-        token: token.mark(),
+        token: token.mark,
         key: key.clone(),
         change: Change::Put(Value { bytes, content_type }),
         condition,
     };
-    let client = idempotency.client().clone();
     let once = idempotency.once(&gateway, "PUT", &record(&fence, &key));
-    let (written, replayed) = gateway.write(&client, write, once).await?;
+    let (written, replayed) = gateway.write(&client, write, once, token.refused).await?;
     Ok(idempotency::mark(stored(&fence, &key, written)?, replayed))
 }
 
@@ -112,22 +113,24 @@ pub(super) fn stored(fence: &FenceName, key: &RecordKey, written: Written) -> Re
 )]
 async fn delete(
     State(gateway): State<Arc<Gateway>>,
+    client: Client,
     ToWrite(fence): ToWrite,
     Key(key): Key,
-    Presented(token): Presented,
+    shown: ShownToken,
     idempotency: IdempotencyKey,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let client = idempotency.client().clone();
     let once = idempotency.once(&gateway, "DELETE", &record(&fence, &key));
+    let condition = conditions::of_write(&headers)?;
+    let token = gateway.admissible(&client, &fence, &shown).await;
     let write = Write {
         fence,
-        token: token.mark(),
+        token: token.mark,
         key,
         change: Change::Delete,
-        condition: conditions::of_write(&headers)?,
+        condition,
     };
-    let (_, replayed) = gateway.write(&client, write, once).await?;
+    let (_, replayed) = gateway.write(&client, write, once, token.refused).await?;
     Ok(idempotency::mark(
         StatusCode::NO_CONTENT.into_response(),
         replayed,
@@ -158,12 +161,12 @@ async fn read(
     client: Client,
     ToRead(fence): ToRead,
     Key(key): Key,
-    token: Option<Presented>,
+    shown: Option<ShownToken>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let record = gateway.read(gateway.locks.store().read(&fence, &key)).await?;
-    if let Some(Presented(token)) = token {
-        fences::admit(&gateway, &client, &fence, &token.mark()).await?;
+    if let Some(shown) = shown {
+        fences::admit(&gateway, &client, &fence, &shown).await?;
     }
     let Some(Record {
         value,

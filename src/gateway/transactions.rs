@@ -21,7 +21,8 @@ use super::{
     body, conditions,
     idempotency::{self, IdempotencyKey},
     openapi::{parameters, problems},
-    records, token_header,
+    records,
+    token_header::{self, ShownToken},
 };
 use crate::{
     name::{FenceName, RecordKey},
@@ -111,9 +112,18 @@ async fn transact(
 ) -> Result<Response, Problem> {
     let config = &gateway.config;
     let bytes = body::read(body, config.max_transaction, config.body_timeout).await?;
-    let transaction = Arc::new(read(&bytes, config.max_value, &client)?);
+    let (mut transaction, shown) = read(&bytes, config.max_value, &client)?;
+    let mut refused = None;
+    for (fence, shown) in &shown {
+        let token = gateway.admissible(&client, fence, shown).await;
+        transaction.tokens.insert(fence.clone(), token.mark);
+        refused = refused.or(token.refused);
+    }
+    let transaction = Arc::new(transaction);
     let once = idempotency.once(&gateway, "POST", &["transactions"]);
-    let answer = gateway.transact(&client, transaction.clone(), once).await?;
+    let answer = gateway
+        .transact(&client, transaction.clone(), once, refused)
+        .await?;
     Ok(idempotency::mark(
         done(&transaction.operations, &answer.written),
         answer.replayed,
@@ -136,7 +146,12 @@ fn done(operations: &[Operation], written: &[Written]) -> Response {
     ([(header::CACHE_CONTROL, "no-store")], Json(done)).into_response()
 }
 
-fn read(bytes: &[u8], longest: usize, client: &Client) -> Result<Transaction, Problem> {
+/// The transaction without its tokens, and these.
+fn read(
+    bytes: &[u8],
+    longest: usize,
+    client: &Client,
+) -> Result<(Transaction, BTreeMap<FenceName, ShownToken>), Problem> {
     let asked: Asked =
         serde_json::from_slice(bytes).map_err(|error| Problem::body_malformed(error.to_string()))?;
     if !(1..=MOST).contains(&asked.operations.len()) || asked.tokens.len() > MOST {
@@ -144,12 +159,12 @@ fn read(bytes: &[u8], longest: usize, client: &Client) -> Result<Transaction, Pr
             "a transaction has 1 to {MOST} operations, and at most {MOST} tokens"
         )));
     }
-    let mut transaction = Transaction::default();
+    let (mut transaction, mut shown) = (Transaction::default(), BTreeMap::new());
     for (fence, token) in &asked.tokens {
         let fence: FenceName = fence.parse().map_err(|error| Problem::name_malformed(&error))?;
         client.may(Right::Write, &fence)?;
         let token = token_header::parse(token).map_err(|problem| problem.on(&fence))?;
-        transaction.tokens.insert(fence, token.mark());
+        shown.insert(fence, token);
     }
     for (place, operation) in asked.operations.into_iter().enumerate() {
         let fence = operation
@@ -166,9 +181,10 @@ fn read(bytes: &[u8], longest: usize, client: &Client) -> Result<Transaction, Pr
             .operations
             .push(read.map_err(|problem| problem.in_operation(place))?);
     }
-    match transaction.without_token().first() {
+    let fences = transaction.operations.iter().map(|operation| &operation.fence);
+    match fences.filter(|fence| !shown.contains_key(fence)).min() {
         Some(fence) => Err(Problem::token_required().on(fence)),
-        None => Ok(transaction),
+        None => Ok((transaction, shown)),
     }
 }
 

@@ -88,6 +88,13 @@ impl From<GrantError> for Problem {
                 Self::new(EPOCH_CHANGED, error.to_string()).retry_after(Duration::ZERO)
             }
             GrantError::Foreign(_) => Self::new(LOCK_FOREIGN, error.to_string()),
+            GrantError::Unconfirmed { ref refusal, .. } => {
+                let mut problem = Self::refused(refusal);
+                problem.0.detail = error.to_string();
+                problem.0.presented = Some(refusal.presented.sequence.to_string());
+                problem
+            }
+            GrantError::Refused(refusal) => Self::refused(&refusal),
             GrantError::Regressed { .. } | GrantError::OtherHistory { .. } => {
                 Self::new(LOCK_SERVICE_REGRESSED, error.to_string()).inside(error)
             }
@@ -126,6 +133,22 @@ impl Problem {
     pub(in super::super) fn in_operation(mut self, place: usize) -> Self {
         self.0.detail = format!("operation {place}: {}", self.0.detail);
         self
+    }
+
+    /// A bare sequence that could not be confirmed.
+    pub(in super::super) fn not_confirmed(error: GrantError) -> Self {
+        match error {
+            GrantError::Lock(LockError::Unavailable { .. }) => Self::confirmation_unavailable().inside(error),
+            error => error.into(),
+        }
+    }
+
+    /// The lock service has not said whether a bare sequence is the live holder's.
+    pub(in super::super) fn confirmation_unavailable() -> Self {
+        Self::lock_service_unavailable(
+            "a bare sequence is confirmed with the lock service on every write, and that is out of reach: nothing was \
+             changed",
+        )
     }
 
     /// A grant that failed. What was sealed or taken for it is given back, so that all may be asked again.

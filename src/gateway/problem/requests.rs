@@ -32,11 +32,12 @@ impl Problem {
         )
     }
 
-    /// A bare sequence, of a program that took its lock directly on the lock service.
+    /// A bare sequence, of a program that took its lock directly on the lock service, where a lease's token is needed.
     pub(in crate::gateway) fn token_foreign(sequence: Sequence) -> Self {
         let mut problem = Self::new(
             TOKEN_UNSEALED,
-            "a bare sequence is a foreign token, and those are not enabled: acquire a lease, and send its whole token",
+            "a bare sequence is the token of a program that took its lock without fencegate: it can write, and its \
+             lock is renewed and released where it was taken. A lease is renewed and released with its whole token",
         );
         problem.0.presented = Some(sequence.to_string());
         problem
