@@ -12,6 +12,7 @@ mod drain;
 mod events;
 mod fencing;
 mod force;
+mod foreign;
 mod idempotency;
 mod leases;
 mod limits;
@@ -30,5 +31,6 @@ mod tokens;
 mod transactions;
 mod typed;
 
-use client::{Answer, Client};
-use world::{Gateway, World};
+pub use client::{Answer, Client};
+pub use world::Gateway;
+use world::World;

@@ -1,6 +1,7 @@
 //! What a grant and its token promise, tried by those who would break it.
 
 mod crashes;
+pub mod foreign;
 mod groups;
 mod histories;
 mod leases;

@@ -40,6 +40,7 @@ async fn go() -> Meeting {
         ours: Arc::new(EtcdLocks::connect(&etcd_url(&server)).await.unwrap()),
         theirs: Foreign::start(command),
         lock: "fencegate/locks/a".into(),
+        url: etcd_url(&server),
         _server: Box::new((server, folder)),
     }
 }

@@ -11,7 +11,10 @@ use tokio::{
     process::{Child, ChildStdin, ChildStdout, Command},
 };
 
-use crate::support::{eventually, eventually::PATIENCE};
+use crate::{
+    gateway::Gateway,
+    support::{eventually, eventually::PATIENCE},
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -29,6 +32,8 @@ pub struct Meeting {
     pub theirs: Foreign,
     /// What the other library calls the lock of our fence `a`.
     pub lock: String,
+    /// Where ours are, for a gateway.
+    pub url: String,
     pub _server: Box<dyn Any>,
 }
 
@@ -55,6 +60,11 @@ macro_rules! meet {
                 #[tokio::test]
                 async fn theirs_is_confirmed_while_it_lasts() {
                     crate::interop::foreign::theirs_is_confirmed_while_it_lasts(super::$meeting().await).await;
+                }
+
+                #[tokio::test]
+                async fn theirs_writes_through_a_gateway_while_it_lasts() {
+                    crate::interop::foreign::theirs_writes_through_a_gateway_while_it_lasts(super::$meeting().await).await;
                 }
             }
         )*
@@ -114,6 +124,7 @@ pub async fn theirs_excludes_ours(meeting: Meeting) {
         mut theirs,
         lock,
         _server,
+        ..
     } = meeting;
     assert_eq!(theirs.ask(&format!("acquire {lock} 0")).await, "acquired");
     let error = locks.acquire(&request(Duration::ZERO)).await.unwrap_err();
@@ -136,6 +147,7 @@ pub async fn ours_excludes_theirs(meeting: Meeting) {
         mut theirs,
         lock,
         _server,
+        ..
     } = meeting;
     // It may take its time to start, and nobody renews ours.
     assert_eq!(theirs.ask(&format!("acquire {lock} 30")).await, "acquired");
@@ -159,6 +171,7 @@ pub async fn all_take_turns_under_contention(meeting: Meeting) {
         mut theirs,
         lock,
         _server,
+        ..
     } = meeting;
     let mut last = 0;
     for _ in 0..10 {
@@ -190,6 +203,7 @@ pub async fn theirs_is_confirmed_while_it_lasts(meeting: Meeting) {
         mut theirs,
         lock,
         _server,
+        ..
     } = meeting;
     let identity = locks.identity().await.unwrap();
     assert_eq!(theirs.ask(&format!("acquire {lock} 30")).await, "acquired");
@@ -198,6 +212,46 @@ pub async fn theirs_is_confirmed_while_it_lasts(meeting: Meeting) {
     assert_eq!(locks.confirm(&name, sequence).await.unwrap(), Some(identity));
     assert_eq!(theirs.ask("release").await, "released");
     assert_eq!(locks.confirm(&name, sequence).await.unwrap(), None);
+}
+
+/// With nothing but the number that its own library knows.
+pub async fn theirs_writes_through_a_gateway_while_it_lasts(meeting: Meeting) {
+    let Meeting {
+        mut theirs,
+        lock,
+        url,
+        _server,
+        ..
+    } = meeting;
+    let folder = crate::support::folder("interop");
+    let store = format!("sqlite:{}", folder.path().join("store.db").display());
+    let gateway = Gateway::start(&store, Some(&url), fencegate::gateway::Config::default()).await;
+    let client = gateway.client();
+    let before = client.acquire("a").await;
+    client.put("a", "k", &before, "ours").await.expect(201);
+    client.release("a", &before).await.expect(204);
+
+    assert_eq!(theirs.ask(&format!("acquire {lock} 30")).await, "acquired");
+    let number = theirs.ask("sequence").await;
+    client.check("a", &number).await.expect(200);
+    client.put("a", "k", &number, "theirs").await.expect(200);
+    client
+        .put("a", "k", &before, "late")
+        .await
+        .problem(412, "token-stale");
+    assert_eq!(theirs.ask("release").await, "released");
+    client
+        .put("a", "k", &number, "late")
+        .await
+        .problem(412, "token-unsealed");
+
+    let after = client.acquire("a").await;
+    client.put("a", "k", &after, "ours again").await.expect(200);
+    client
+        .put("a", "k", &number, "late")
+        .await
+        .problem(412, "token-stale");
+    assert_eq!(client.value("a", "k").await.as_deref(), Some("ours again"));
 }
 
 /// Until somebody waits for the lock.

@@ -20,9 +20,10 @@ async fn kazoo() -> Meeting {
 
 async fn start(command: fn(&ZooKeeper) -> Command) -> Meeting {
     let server = ZooKeeper::start().await;
-    let locks = ZookeeperLocks::new(&format!("zookeeper://{}", server.endpoint())).unwrap();
+    let url = format!("zookeeper://{}", server.endpoint());
     Meeting {
-        ours: Arc::new(locks),
+        ours: Arc::new(ZookeeperLocks::new(&url).unwrap()),
+        url,
         theirs: Foreign::start(command(&server)),
         lock: "/fencegate/locks/a".into(),
         _server: Box::new(server),
