@@ -347,6 +347,9 @@ pub enum GrantError {
     /// The name cannot be a fence's.
     #[error(transparent)]
     Name(#[from] NameError),
+    /// Several fences were asked for, and none was named.
+    #[error("no fence is named: name those that are to be held together")]
+    NoFence,
     /// The time to live cannot be asked for.
     #[error("a time to live is from 100ms to 24h, not {}", humantime::format_duration(*.0))]
     Ttl(Duration),

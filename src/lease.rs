@@ -131,17 +131,7 @@ impl Lease {
         resource: &R,
         isolation: Isolation,
     ) -> Result<Guarded<R::Transaction>, GuardError> {
-        if self.is_lost() {
-            return Err(GuardError::LeaseLost);
-        }
-        let entered = resource
-            .enter(self.name(), self.token(), isolation, Some(self.ttl()))
-            .await;
-        if let Err(GuardError::Refused(refusal)) = &entered {
-            let who = format!("process {}", std::process::id());
-            self.kept.keeper.rejections().note(refusal, &who);
-        }
-        Ok(Guarded::new(entered?, Watch(self.kept.clone())))
+        begin_under(std::slice::from_ref(self), resource, isolation).await
     }
 
     /// Renews now, apart from the renewals that happen by themselves.
@@ -169,6 +159,26 @@ impl Lease {
         self.released.store(released.is_ok(), Ordering::Relaxed);
         released.map(drop)
     }
+}
+
+/// Begins a transaction that has passed the guard under each of these leases, of which there is at least one.
+pub(crate) async fn begin_under<R: Resource>(
+    leases: &[Lease],
+    resource: &R,
+    isolation: Isolation,
+) -> Result<Guarded<R::Transaction>, GuardError> {
+    if leases.iter().any(Lease::is_lost) {
+        return Err(GuardError::LeaseLost);
+    }
+    let fences: Vec<_> = leases.iter().map(|lease| (lease.name(), lease.token())).collect();
+    let idle = leases.iter().map(Lease::ttl).min();
+    let entered = resource.enter(&fences, isolation, idle).await;
+    if let (Err(GuardError::Refused(refusal)), Some(lease)) = (&entered, leases.first()) {
+        let who = format!("process {}", std::process::id());
+        lease.kept.keeper.rejections().note(refusal, &who);
+    }
+    let watches = leases.iter().map(|lease| Watch(lease.kept.clone())).collect();
+    Ok(Guarded::new(entered?, watches))
 }
 
 impl Drop for Lease {

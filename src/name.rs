@@ -142,6 +142,13 @@ pub enum NameError {
     Dots(&'static str),
 }
 
+/// A name that is one already.
+impl From<std::convert::Infallible> for NameError {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -113,8 +113,7 @@ impl super::Resource for sqlx::PgPool {
 
     async fn enter(
         &self,
-        fence: &FenceName,
-        token: &Token,
+        fences: &[(&FenceName, &Token)],
         isolation: Isolation,
         idle: Option<std::time::Duration>,
     ) -> Result<Self::Transaction, GuardError> {
@@ -132,7 +131,9 @@ impl super::Resource for sqlx::PgPool {
             );
         }
         let mut transaction = database::begin_with(self, &begin).await?;
-        enter_as(&mut transaction, fence, token, keeps_statements(self)).await?;
+        for (fence, token) in fences {
+            enter_as(&mut transaction, fence, token, keeps_statements(self)).await?;
+        }
         Ok(transaction)
     }
 }

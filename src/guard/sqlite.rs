@@ -14,13 +14,14 @@ impl super::Resource for SqliteFile {
 
     async fn enter(
         &self,
-        fence: &FenceName,
-        token: &Token,
+        fences: &[(&FenceName, &Token)],
         _isolation: Isolation,
         _idle: Option<std::time::Duration>,
     ) -> Result<WriteTransaction, GuardError> {
         let mut transaction = self.begin().await?;
-        enter(&mut transaction, fence, &token.mark()).await?;
+        for (fence, token) in fences {
+            enter(&mut transaction, fence, &token.mark()).await?;
+        }
         Ok(transaction)
     }
 }

@@ -27,11 +27,10 @@ pub trait Resource: Sync {
     /// Its transactions.
     type Transaction: Send;
 
-    /// Begins a transaction and enters the fence. `idle` is how long it may be idle, where that has to be limited.
+    /// Begins a transaction and enters these fences. `idle` is how long it may be idle, where that has to be limited.
     fn enter(
         &self,
-        fence: &FenceName,
-        token: &Token,
+        fences: &[(&FenceName, &Token)],
         isolation: Isolation,
         idle: Option<Duration>,
     ) -> impl Future<Output = Result<Self::Transaction, GuardError>> + Send;
@@ -41,7 +40,7 @@ pub trait Resource: Sync {
 /// queries, and `transaction.begin()` makes a savepoint. Dropping it rolls back.
 pub struct Guarded<T> {
     transaction: T,
-    lease: Option<Watch>,
+    leases: Vec<Watch>,
 }
 
 /// Begins a read committed transaction under a token that nobody renews here. Programs with a lease want
@@ -58,26 +57,23 @@ pub async fn begin<R: Resource>(
     token: &Token,
     isolation: Isolation,
 ) -> Result<Guarded<R::Transaction>, GuardError> {
-    let transaction = resource.enter(fence, token, isolation, None).await?;
+    let transaction = resource.enter(&[(fence, token)], isolation, None).await?;
     Ok(Guarded {
         transaction,
-        lease: None,
+        leases: Vec::new(),
     })
 }
 
 impl<T> Guarded<T> {
-    pub(crate) fn new(transaction: T, lease: Watch) -> Self {
-        Self {
-            transaction,
-            lease: Some(lease),
-        }
+    pub(crate) fn new(transaction: T, leases: Vec<Watch>) -> Self {
+        Self { transaction, leases }
     }
 
-    /// The transaction, to be committed: not after the lease is lost.
+    /// The transaction, to be committed: not after a lease is lost.
     pub(super) fn unless_lost(self) -> Result<T, GuardError> {
-        match self.lease {
-            Some(lease) if lease.is_lost() => Err(GuardError::LeaseLost),
-            _ => Ok(self.transaction),
+        match self.leases.iter().any(Watch::is_lost) {
+            true => Err(GuardError::LeaseLost),
+            false => Ok(self.transaction),
         }
     }
 

@@ -5,6 +5,7 @@ pub mod foreign;
 mod groups;
 mod histories;
 mod leases;
+mod many;
 mod rule;
 mod sealing;
 mod tokens;

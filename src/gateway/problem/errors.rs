@@ -81,7 +81,9 @@ impl From<GrantError> for Problem {
     fn from(error: GrantError) -> Self {
         match error {
             GrantError::Name(error) => Self::name_malformed(&error),
-            GrantError::Ttl(_) | GrantError::Label => Self::body_malformed(error.to_string()),
+            GrantError::Ttl(_) | GrantError::Label | GrantError::NoFence => {
+                Self::body_malformed(error.to_string())
+            }
             GrantError::Lock(error) => error.into(),
             GrantError::Store(error) => error.into(),
             GrantError::EpochChanged => {

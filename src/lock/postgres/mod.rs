@@ -232,8 +232,7 @@ impl Live {
     }
 }
 
-/// Takes back what an attempt did whose commit may or may not happen. If it does, the row is locked until then, so
-/// ending waits for it. What the same holder has extended since is left alone: it has come again.
+/// Takes back what an attempt did whose commit may or may not happen. What the same holder has extended since is left alone: it has come again.
 async fn undo(pool: PgPool, name: FenceName, holder: HolderHash, expires_at: OffsetDateTime, ttl: Duration) {
     until_done(&name, Moment::now() + ttl, || {
         end(&pool, &name, &holder, Some(expires_at))
@@ -250,6 +249,11 @@ async fn end(
     expires_at: Option<OffsetDateTime>,
 ) -> Result<(), LockError> {
     let mut transaction = database::begin(pool).await?;
+    if expires_at.is_some() {
+        // An update does not wait for a row that it has no business with yet, and until the commit the row is as it was
+        // before: so first the wait, then the look.
+        lock_row(&mut transaction, name).await?;
+    }
     let ended = sqlx::query(
         "update fencegate.lock set holder = null, expires_at = null, ttl = null
           where name = $1 and holder = $2 and expires_at = coalesce($3, expires_at)",
