@@ -192,7 +192,7 @@ async fn holding<T: Send + 'static>(
     work: impl Future<Output = anyhow::Result<T>> + Send + 'static,
 ) -> anyhow::Result<T> {
     let done = tokio::spawn(work).await;
-    given_back().await;
+    let _ = tokio::time::timeout(GIVING_BACK, given_back()).await;
     done.context("the run failed unexpectedly")?
 }
 
