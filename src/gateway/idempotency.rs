@@ -47,6 +47,11 @@ impl<S: Sync> FromRequestParts<S> for IdempotencyKey {
 }
 
 impl IdempotencyKey {
+    /// Whose request it is.
+    pub(super) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// What the store is to record for the client's request of this method and path.
     pub(super) fn once(self, gateway: &Gateway, method: &str, path: &[&str]) -> Option<Once> {
         let keep = gateway.config.idempotency_keep;

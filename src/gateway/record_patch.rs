@@ -12,7 +12,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
     Gateway, Problem,
-    auth::{Client, ToWrite},
+    auth::ToWrite,
     body, conditions,
     idempotency::{self, IdempotencyKey},
     openapi::{parameters, problems},
@@ -42,7 +42,6 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Gateway>> {
 )]
 async fn merge(
     State(gateway): State<Arc<Gateway>>,
-    client: Client,
     ToWrite(fence): ToWrite,
     Key(key): Key,
     shown: ShownToken,
@@ -57,6 +56,7 @@ async fn merge(
     let condition = conditions::of_write(&headers)?;
     let bytes = body::read(body, config.max_value, config.body_timeout).await?;
     let patch = MergePatch::new(&bytes, config.max_value)?;
+    let client = idempotency.client().clone();
     let token = gateway.admissible(&client, &fence, &shown).await;
     let write = Write {
         fence: fence.clone(),

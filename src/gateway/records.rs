@@ -62,7 +62,6 @@ pub(super) struct Stored<'a> {
 )]
 async fn put(
     State(gateway): State<Arc<Gateway>>,
-    client: Client,
     ToWrite(fence): ToWrite,
     Key(key): Key,
     shown: ShownToken,
@@ -74,6 +73,7 @@ async fn put(
     let condition = conditions::of_write(&headers)?;
     let content_type = content_type(&headers)?;
     let bytes = body::read(body, config.max_value, config.body_timeout).await?;
+    let client = idempotency.client().clone();
     let token = gateway.admissible(&client, &fence, &shown).await;
     let write = Write {
         fence: fence.clone(),
