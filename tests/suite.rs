@@ -3,6 +3,7 @@
 mod cli;
 mod conformance;
 mod demo;
+mod examples;
 mod gateway;
 mod grants;
 mod guard;
