@@ -11,6 +11,10 @@ use fencegate::{GrantError, LockError, StoreError, client::ClientError, database
 pub(super) enum Exit {
     /// Something else went wrong.
     Failed = 1,
+    /// The doctor has warnings.
+    Warnings = 3,
+    /// The doctor found something unsafe, or that does not answer.
+    Unsafe = 4,
     /// There is no such fence or record.
     NotFound = 66,
     /// A server did not answer, or cannot serve now.

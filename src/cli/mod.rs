@@ -7,6 +7,7 @@
 mod check;
 mod completions;
 mod demo;
+mod doctor;
 mod exit;
 mod held;
 mod held_around;
@@ -80,6 +81,8 @@ enum Verb {
     Check(check::Check),
     /// Show who was refused, when, and how late
     Rejections(rejections::Rejections),
+    /// Look whether the servers are there, and safe to use
+    Doctor(doctor::Doctor),
     /// Bring the store's tables up to this version
     Migrate(migrate::Migrate),
     /// Print a script that completes command lines in a shell
@@ -104,6 +107,7 @@ pub async fn run() -> ExitCode {
         Verb::Read(verb) => verb.run().await,
         Verb::Check(verb) => verb.run().await,
         Verb::Rejections(verb) => verb.run().await,
+        Verb::Doctor(verb) => verb.run().await,
         Verb::Migrate(verb) => verb.run().await.map(|()| ExitCode::SUCCESS),
         Verb::Completions(verb) => verb.run(),
     };

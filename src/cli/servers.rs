@@ -28,8 +28,8 @@ impl Servers {
         store(&self.store).is_some() || said(&self.locks).is_some()
     }
 
-    /// Opens both.
-    pub(super) async fn connect(&self) -> anyhow::Result<Locks> {
+    /// The store's URL and the lock service's: what is said, or else one file for both.
+    pub(super) fn urls(&self) -> (String, Option<String>) {
         let locks = said(&self.locks);
         let store = match store(&self.store) {
             Some(store) => store,
@@ -43,6 +43,12 @@ impl Servers {
                 format!("sqlite:{FILE}")
             }
         };
+        (store, locks)
+    }
+
+    /// Opens both.
+    pub(super) async fn connect(&self) -> anyhow::Result<Locks> {
+        let (store, locks) = self.urls();
         Ok(fencegate::connect(&store, locks.as_deref()).await?)
     }
 }

@@ -77,7 +77,8 @@ impl Builder {
         let mut http = reqwest::Client::builder()
             .connect_timeout(CONNECT)
             .redirect(Policy::none());
-        if is_loopback(&url) {
+        let is_loopback = is_loopback(&url);
+        if is_loopback {
             http = http.no_proxy();
         }
         if let Some(key) = self.bearer {
@@ -111,6 +112,7 @@ impl Builder {
             http,
             base: url.as_str().trim_end_matches('/').to_owned(),
             patience: self.patience,
+            is_loopback,
         })))
     }
 }

@@ -28,6 +28,7 @@
 mod builder;
 mod error;
 mod fences;
+mod health;
 mod lease;
 mod leases;
 mod listing;
@@ -40,6 +41,7 @@ mod transaction;
 pub use builder::Builder;
 pub use error::{ClientError, Problem};
 pub use fences::{FenceView, HolderView, ListedFence};
+pub use health::{Health, HealthPart};
 pub use lease::Lease;
 pub use leases::{AcquireOptions, GrantedLease};
 pub use listing::Listing;
@@ -60,6 +62,7 @@ struct Inner {
     /// Without a slash at its end.
     base: String,
     patience: Duration,
+    is_loopback: bool,
 }
 
 impl Client {
@@ -80,5 +83,10 @@ impl Client {
     /// The gateway's address, without credentials.
     pub fn url(&self) -> &str {
         &self.0.base
+    }
+
+    /// Whether the address is one of this machine's own, so that nothing that is sent leaves it.
+    pub fn is_on_this_machine(&self) -> bool {
+        self.0.is_loopback
     }
 }

@@ -20,6 +20,7 @@ pub mod postgres;
 pub mod redis;
 #[cfg(feature = "redis")]
 pub mod redlock;
+mod servers;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
 mod wait;
@@ -40,6 +41,7 @@ use crate::{
 
 pub use giving_back::given_back;
 pub(crate) use giving_back::{give_back, until_done};
+pub use servers::{Facts, Server};
 
 /// Prefix of all lock keys, where the URL names none.
 pub const LOCK_PREFIX: &str = "fencegate/locks";
@@ -212,6 +214,14 @@ pub trait LockService: fmt::Debug + Send + Sync {
 
     /// Whose history its sequences belong to. Creates our number in it if there is none.
     async fn identity(&self) -> Result<Identity, LockError>;
+
+    /// What each server behind it says of itself. None of a service that lives in a database.
+    ///
+    /// # Cancel safety
+    /// Yes.
+    async fn servers(&self) -> Vec<Server> {
+        Vec::new()
+    }
 
     /// Makes what the service needs in its database, where it has one: the tables of this version.
     async fn migrate(&self) -> Result<(), LockError> {

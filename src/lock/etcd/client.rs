@@ -3,7 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use etcd_client::{ConnectOptions, Error, GetOptions, GetResponse, Txn, TxnResponse, WatchStream};
+use etcd_client::{
+    AlarmAction, AlarmType, ConnectOptions, Error, GetOptions, GetResponse, StatusResponse, Txn, TxnResponse,
+    WatchStream,
+};
 
 use crate::{
     clock::Moment,
@@ -25,7 +28,7 @@ pub(super) struct Client {
 }
 
 struct Shared {
-    addresses: String,
+    addresses: Vec<String>,
     prefix: String,
 }
 
@@ -43,14 +46,11 @@ impl Client {
             .with_keep_alive(Duration::from_secs(5), Duration::from_secs(3))
             .with_keep_alive_while_idle(true)
             .with_require_leader(true);
-        let shared = Arc::new(Shared {
-            addresses: addresses.join(","),
-            prefix,
-        });
-        match etcd_client::Client::connect(&addresses, Some(options)).await {
+        let shared = Arc::new(Shared { addresses, prefix });
+        match etcd_client::Client::connect(&shared.addresses, Some(options)).await {
             Ok(etcd) => Ok(Self { etcd, shared }),
             Err(error) => {
-                let service = format!("etcd at {}", shared.addresses);
+                let service = format!("etcd at {}", shared.addresses.join(","));
                 Err(LockError::Unexpected {
                     service,
                     detail: error.to_string(),
@@ -143,6 +143,37 @@ impl Client {
         Ok(Duration::from_secs(answer.ttl().max(0).unsigned_abs()))
     }
 
+    /// The members that the URL names, as host:port.
+    pub(super) fn addresses(&self) -> &[String] {
+        &self.shared.addresses
+    }
+
+    /// What the member that is asked says of itself.
+    pub(super) async fn status(&self) -> Result<StatusResponse, LockError> {
+        self.call(async || self.etcd.maintenance_client().status().await)
+            .await
+    }
+
+    /// How many members the cluster has.
+    pub(super) async fn members(&self) -> Result<usize, LockError> {
+        let answer = self
+            .call(async || self.etcd.cluster_client().member_list().await)
+            .await?;
+        Ok(answer.members().len())
+    }
+
+    /// What the cluster raises an alarm about.
+    pub(super) async fn alarms(&self) -> Result<Vec<String>, LockError> {
+        let answer = self
+            .call(async || {
+                let mut etcd = self.etcd.maintenance_client();
+                etcd.alarm(AlarmAction::Get, AlarmType::None, None).await
+            })
+            .await?;
+        let alarms = answer.alarms().iter().map(|alarm| format!("{:?}", alarm.alarm()));
+        Ok(alarms.collect())
+    }
+
     /// Watches a key from now on.
     pub(super) async fn watch(&self, key: &str) -> Result<Watch, LockError> {
         let mut stream = self
@@ -191,7 +222,7 @@ impl Client {
     }
 
     fn service(&self) -> String {
-        format!("etcd at {}", self.shared.addresses)
+        format!("etcd at {}", self.shared.addresses.join(","))
     }
 
     fn unavailable(&self, detail: String) -> LockError {

@@ -14,6 +14,7 @@ mod entry;
 mod leases;
 mod line;
 mod queue;
+mod servers;
 
 use async_trait::async_trait;
 use etcd_client::{Compare, CompareOp, GetOptions, SortOrder, SortTarget, Txn, TxnOp, TxnOpResponse};
@@ -25,7 +26,9 @@ use self::{
     leases::{EtcdLease, Leases},
     line::{Lines, Release},
 };
-use super::{Claim, Held, HolderState, Identity, Kind, LockError, LockService, LockState, Request, Term};
+use super::{
+    Claim, Held, HolderState, Identity, Kind, LockError, LockService, LockState, Request, Server, Term,
+};
 use crate::{clock::Moment, name::FenceName, token::Sequence};
 
 /// The lock service in an etcd cluster.
@@ -92,6 +95,10 @@ impl LockService for EtcdLocks {
             }
             _ => Err(self.client.unexpected("its identity cannot be read back")),
         }
+    }
+
+    async fn servers(&self) -> Vec<Server> {
+        self.ask_servers().await
     }
 
     async fn acquire(&self, request: &Request) -> Result<Held, LockError> {

@@ -14,7 +14,7 @@ use futures::{
     future::{BoxFuture, Shared},
 };
 use redis::{
-    Client, ErrorKind, FromRedisValue, RedisError, RedisResult, ScriptInvocation, ServerErrorKind,
+    Client, Cmd, ErrorKind, FromRedisValue, RedisError, RedisResult, ScriptInvocation, ServerErrorKind,
     aio::MultiplexedConnection,
 };
 
@@ -178,6 +178,16 @@ impl Link {
             },
             answer => answer,
         };
+        answer.map_err(|error| self.error(&error))
+    }
+
+    /// Asks a command that only reads.
+    ///
+    /// # Cancel safety
+    /// Yes.
+    pub(in crate::lock) async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, LockError> {
+        let mut wire = self.wire().await.map_err(|error| self.error(&error))?;
+        let answer = command.query_async(&mut wire.connection).await;
         answer.map_err(|error| self.error(&error))
     }
 

@@ -31,6 +31,7 @@ pub(in crate::lock) mod link;
 mod news;
 pub(in crate::lock) mod scripts;
 mod server;
+pub(in crate::lock) mod servers;
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -45,7 +46,9 @@ use self::{
     news::News,
     scripts::Keys,
 };
-use super::{Claim, Held, HolderState, Identity, Kind, LockError, LockService, LockState, Request, Term};
+use super::{
+    Claim, Held, HolderState, Identity, Kind, LockError, LockService, LockState, Request, Server, Term,
+};
 use crate::{clock::Moment, name::FenceName, token::Sequence};
 
 /// How long the server may take for an answer.
@@ -113,6 +116,12 @@ impl LockService for RedisLocks {
     async fn identity(&self) -> Result<Identity, LockError> {
         let text: String = self.link.ask(&self.keys.identity()).await?;
         self.identity_of(&text)
+    }
+
+    async fn servers(&self) -> Vec<Server> {
+        let service = self.link.service();
+        let address = service.strip_prefix("redis at ").unwrap_or(service);
+        vec![servers::ask(address, &self.link).await]
     }
 
     async fn acquire(&self, request: &Request) -> Result<Held, LockError> {

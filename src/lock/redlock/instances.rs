@@ -10,15 +10,20 @@ use std::{
     time::Duration,
 };
 
+use futures::future::join_all;
 use redis::{ConnectionInfo, FromRedisValue, RedisResult, ScriptInvocation};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::scripts;
 use crate::clock::Moment;
-use crate::lock::redis::{
-    AddressError,
-    address::Servers,
-    link::{Link, Wire},
+use crate::lock::{
+    Server,
+    redis::{
+        AddressError,
+        address::Servers,
+        link::{Link, Wire},
+        servers,
+    },
 };
 
 /// The longest that an instance may take for an answer.
@@ -78,6 +83,12 @@ impl Instances {
     pub(super) fn service(&self) -> String {
         let addresses: Vec<_> = (0..self.count()).map(|index| self.address(index)).collect();
         format!("redlock at {}", addresses.join(","))
+    }
+
+    /// What each says of itself.
+    pub(super) async fn ask_servers(&self) -> Vec<Server> {
+        let asked = self.0.iter().enumerate();
+        join_all(asked.map(|(index, link)| servers::ask(self.address(index), link))).await
     }
 
     /// Runs a script on each, made anew for each.

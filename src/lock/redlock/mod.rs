@@ -52,7 +52,7 @@ use self::{
     renew::Renewed,
 };
 use super::{
-    Claim, Held, Identity, Kind, LockError, LockService, LockState, Request, Term,
+    Claim, Held, Identity, Kind, LockError, LockService, LockState, Request, Server, Term,
     redis::{
         AddressError,
         address::{Address, Servers},
@@ -128,6 +128,10 @@ impl LockService for Redlock {
 
     async fn identity(&self) -> Result<Identity, LockError> {
         Ok(self.find_members().await?.identity())
+    }
+
+    async fn servers(&self) -> Vec<Server> {
+        self.instances.ask_servers().await
     }
 
     async fn acquire(&self, request: &Request) -> Result<Held, LockError> {

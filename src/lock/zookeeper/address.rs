@@ -66,6 +66,11 @@ impl Address {
         servers.join(",")
     }
 
+    /// As the URL names them: the port may be left out.
+    pub(super) fn servers(&self) -> &[String] {
+        &self.servers
+    }
+
     /// For messages.
     pub(super) fn service(&self) -> String {
         format!("zookeeper at {}", self.servers.join(","))

@@ -28,6 +28,7 @@ mod handover;
 mod lookup;
 mod place;
 mod queue;
+mod servers;
 mod session;
 
 use std::{sync::Arc, time::Duration};
@@ -45,7 +46,9 @@ use self::{
     place::{Node, Place, is_of},
     session::{Session, Sessions, ends_session},
 };
-use super::{Claim, Held, HolderState, Identity, Kind, LockError, LockService, LockState, Request, Term};
+use super::{
+    Claim, Held, HolderState, Identity, Kind, LockError, LockService, LockState, Request, Server, Term,
+};
 use crate::{clock::Moment, name::FenceName, token::Sequence};
 
 const PERSISTENT: CreateOptions<'static> = CreateMode::Persistent.with_acls(Acls::anyone_all());
@@ -129,6 +132,10 @@ impl LockService for ZookeeperLocks {
     async fn identity(&self) -> Result<Identity, LockError> {
         let ask = |session: Session| async move { self.read_identity(&session).await };
         self.parse_identity(&self.ask(ask).await?)
+    }
+
+    async fn servers(&self) -> Vec<Server> {
+        self.ask_servers().await
     }
 
     async fn acquire(&self, request: &Request) -> Result<Held, LockError> {
