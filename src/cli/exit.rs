@@ -128,6 +128,26 @@ mod tests {
     use anyhow::Context;
 
     #[test]
+    fn every_status_is_documented() {
+        use Exit::*;
+        for exit in [
+            Failed,
+            Warnings,
+            Unsafe,
+            NotFound,
+            Unreachable,
+            Condition,
+            OutcomeUnknown,
+            NotAcquired,
+            Lost,
+            Fenced,
+        ] {
+            let row = format!("\n| {} | ", exit as u8);
+            assert!(include_str!("../../docs/cli.md").contains(&row), "{exit:?}");
+        }
+    }
+
+    #[test]
     fn outcomes_are_told_apart_through_what_is_said_around_them() {
         let unavailable = || DatabaseError::Unavailable("x".into());
         let cases: [(anyhow::Error, Exit); 7] = [

@@ -1,5 +1,6 @@
 //! The program at a terminal: verbs that go through a gateway, what they print, how they end.
 
+mod docs;
 mod doctor;
 mod errors;
 mod leases;
