@@ -104,6 +104,21 @@ mod tests {
         assert_eq!(admit(None, &at, true), Verdict::Seal);
     }
 
+    #[test]
+    fn reasons_have_the_names_that_answers_and_sql_have() {
+        for (reason, name) in [
+            (Reason::Stale, "stale"),
+            (Reason::HolderMismatch, "holder-mismatch"),
+            (Reason::Unsealed, "unsealed"),
+        ] {
+            assert_eq!(reason.as_str(), name);
+            #[cfg(feature = "postgres")]
+            assert_eq!(Reason::from_name(name), Some(reason));
+        }
+        #[cfg(feature = "postgres")]
+        assert_eq!(Reason::from_name("admit"), None);
+    }
+
     fn marks() -> impl Strategy<Value = Mark> {
         (1i64..4, 1i64..4, 0u8..3).prop_map(|(e, s, h)| mark(e, s, h))
     }
