@@ -141,6 +141,12 @@ impl Problem {
     pub(in super::super) fn not_confirmed(error: GrantError) -> Self {
         match error {
             GrantError::Lock(LockError::Unavailable { .. }) => Self::confirmation_unavailable().inside(error),
+            GrantError::Store(StoreError::Database(DatabaseError::OutcomeUnknown(_))) => Self::new(
+                STORE_UNAVAILABLE,
+                "the store is out of reach, and the bare sequence may be sealed or not: nothing else was changed",
+            )
+            .retry_after(SOON)
+            .inside(error),
             error => error.into(),
         }
     }
