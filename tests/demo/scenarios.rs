@@ -38,14 +38,8 @@ async fn partition_and_clock(store: Option<&str>, locks: &str) {
     arguments.extend(store.iter().flat_map(|store| ["--store", store]));
     let partition = told(&[&arguments, &["--scenario", "partition"][..]].concat()).await;
     assert_story(&partition, &PARTITION);
-    // It could not renew, and was not told that its lease is lost.
-    assert_story(
-        &partition,
-        &[
-            "A cannot renew: 503 lock-service-unavailable",
-            "WITHOUT THE GUARD",
-        ],
-    );
+    // Its gateway may find out meanwhile that the lease is over (ZooKeeper's session), or only that nobody answers.
+    assert_story(&partition, &["A cannot renew: ", "WITHOUT THE GUARD"]);
     let clock = told(&[&arguments, &["--scenario", "clock"][..]].concat()).await;
     assert_story(&clock, &CLOCK);
 }
