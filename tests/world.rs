@@ -132,7 +132,7 @@ impl World {
             change,
             condition: Condition::Always,
         };
-        self.locks.store().write(&write).await
+        self.locks.store().write(write).await
     }
 
     /// A record's text.

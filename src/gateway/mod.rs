@@ -147,17 +147,22 @@ impl Gateway {
         };
         let (store, witness) = (self.locks.store().clone(), self.witness.clone());
         let client = client.clone();
-        let write = async move {
-            let ended = match once {
-                None => store.write(&write).await.map(|written| (written, false)),
-                // A key in flight elsewhere must not hold up a batch, so it has a transaction of its own.
-                Some(once) => {
-                    let done = store.transact(&Transaction::from(&write), Some(&once)).await;
-                    let replayed = done.as_ref().is_ok_and(|done| done.replayed);
-                    the_only_one(done).map(|written| (written, replayed))
-                }
+        let told = witness.about(&write);
+        // Apart from each other, so that what usually happens is a small future.
+        let Some(once) = once else {
+            let write = async move {
+                let ended = store.write(write).await.map(|written| (written, false));
+                witness.wrote(&client, told, &ended);
+                ended
             };
-            witness.wrote(&client, &write, &ended);
+            return Ok(self.to_its_end(write).await??);
+        };
+        // A key in flight elsewhere must not hold up a batch, so it has a transaction of its own.
+        let write = async move {
+            let done = store.transact(&Transaction::from(write), Some(&once)).await;
+            let replayed = done.as_ref().is_ok_and(|done| done.replayed);
+            let ended = the_only_one(done).map(|written| (written, replayed));
+            witness.wrote(&client, told, &ended);
             ended
         };
         let written: Result<_, StoreError> = self.to_its_end(write).await?;

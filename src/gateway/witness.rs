@@ -16,7 +16,7 @@ use crate::{
     name::{FenceName, RecordKey},
     rejections::{Rejections, Source},
     store::{BatchWatch, Change, Done, Store, StoreError, Transaction, Write, Written},
-    token::Token,
+    token::{Mark, Token},
 };
 
 /// Sees what handlers do.
@@ -133,19 +133,29 @@ impl Witness {
         }
     }
 
+    /// What will be told of a write that is about to be given to the store.
+    pub(super) fn about(&self, write: &Write) -> About {
+        let wanted = self.events.wants(What::Written);
+        About {
+            kind: match write.change {
+                Change::Put(_) => metrics::Written::Put,
+                Change::Merge(_) => metrics::Written::Patch,
+                Change::Delete => metrics::Written::Delete,
+            },
+            change: name_of(&write.change),
+            record: wanted.then(|| (write.fence.clone(), write.key.clone(), write.token)),
+        }
+    }
+
     /// A write ended: with what is written, and whether that had been before, or not.
-    pub(super) fn wrote(&self, client: &Client, write: &Write, ended: &Result<(Written, bool), StoreError>) {
-        let kind = match write.change {
-            Change::Put(_) => metrics::Written::Put,
-            Change::Merge(_) => metrics::Written::Patch,
-            Change::Delete => metrics::Written::Delete,
-        };
+    pub(super) fn wrote(&self, client: &Client, about: About, ended: &Result<(Written, bool), StoreError>) {
         self.metrics
-            .wrote(kind, ended.as_ref().map(|(_, replayed)| *replayed));
+            .wrote(about.kind, ended.as_ref().map(|(_, replayed)| *replayed));
         match ended {
-            Ok((written, false)) if self.events.wants(What::Written) => {
-                let token = write.token.to_string();
-                self.written(client, &write.fence, &write.key, &write.change, token, *written);
+            Ok((written, false)) => {
+                if let Some((fence, key, token)) = &about.record {
+                    self.written(client, fence, key, about.change, token.to_string(), *written);
+                }
             }
             Ok(_) => {}
             Err(error) => self.failed(client, error),
@@ -167,7 +177,8 @@ impl Witness {
                     let token = transaction.tokens.get(&operation.fence);
                     let token = token.map(ToString::to_string).unwrap_or_default();
                     let (fence, key) = (&operation.fence, &operation.key);
-                    self.written(client, fence, key, &operation.change, token, *written);
+                    let change = name_of(&operation.change);
+                    self.written(client, fence, key, change, token, *written);
                 }
             }
             Ok(_) => {}
@@ -180,7 +191,7 @@ impl Witness {
         client: &Client,
         fence: &FenceName,
         key: &RecordKey,
-        change: &Change,
+        change: &'static str,
         token: String,
         written: Written,
     ) {
@@ -188,11 +199,7 @@ impl Witness {
             token: Some(token),
             client: Some(client.name().to_owned()),
             key: Some(key.to_string()),
-            change: Some(match change {
-                Change::Put(_) => "put",
-                Change::Merge(_) => "patch",
-                Change::Delete => "delete",
-            }),
+            change: Some(change),
             version: written.version.map(|version| version.to_string()),
             ..Said::default()
         };
@@ -205,6 +212,22 @@ impl Witness {
             StoreError::Operation { error, .. } => self.failed(client, error),
             _ => {}
         }
+    }
+}
+
+/// A write without its value, which the store takes.
+pub(super) struct About {
+    kind: metrics::Written,
+    change: &'static str,
+    /// Only where somebody listens.
+    record: Option<(FenceName, RecordKey, Mark)>,
+}
+
+fn name_of(change: &Change) -> &'static str {
+    match change {
+        Change::Put(_) => "put",
+        Change::Merge(_) => "patch",
+        Change::Delete => "delete",
     }
 }
 

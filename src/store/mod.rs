@@ -326,7 +326,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     ///
     /// # Cancel safety
     /// The write may or may not happen.
-    async fn write(&self, write: &Write) -> Result<Written, StoreError>;
+    async fn write(&self, write: Write) -> Result<Written, StoreError>;
 
     /// Writes refusals down. The oldest ones go when there are too many.
     ///

@@ -204,7 +204,7 @@ impl Store for SqliteStore {
         .transpose()
     }
 
-    async fn write(&self, write: &Write) -> Result<Written, StoreError> {
+    async fn write(&self, write: Write) -> Result<Written, StoreError> {
         the_only_one(transaction::run(&self.file, &Transaction::from(write), None).await)
     }
 

@@ -33,14 +33,14 @@ pub struct Operation {
     pub condition: Condition,
 }
 
-impl From<&Write> for Transaction {
-    fn from(write: &Write) -> Self {
+impl From<Write> for Transaction {
+    fn from(write: Write) -> Self {
         Self {
             tokens: [(write.fence.clone(), write.token)].into(),
             operations: vec![Operation {
-                fence: write.fence.clone(),
-                key: write.key.clone(),
-                change: write.change.clone(),
+                fence: write.fence,
+                key: write.key,
+                change: write.change,
                 condition: write.condition,
             }],
         }

@@ -31,7 +31,7 @@ fn put(fence: &str, token: &Token, key: &str, text: &str) -> Write {
 }
 
 async fn all(world: &World, writes: &[Write]) -> Vec<Result<Written, StoreError>> {
-    join_all(writes.iter().map(|write| world.locks.store().write(write))).await
+    join_all(writes.iter().map(|write| world.locks.store().write(write.clone()))).await
 }
 
 /// Keeps the lanes busy until dropped, so that what is written meanwhile goes in one batch.
@@ -300,7 +300,7 @@ async fn conditional_increments_are_never_lost() {
                         condition: Condition::Version(record.version),
                         ..put("f", &token, "n", &(n + 1).to_string())
                     };
-                    match store.write(&write).await {
+                    match store.write(write).await {
                         Ok(_) => done += 1,
                         Err(StoreError::Condition { .. }) => {}
                         Err(error) => panic!("{error}"),

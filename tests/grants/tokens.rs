@@ -179,10 +179,10 @@ async fn a_version_never_comes_back(world: &World) {
     };
     let store = world.locks.store();
     assert!(matches!(
-        store.write(&conditional(first)).await,
+        store.write(conditional(first)).await,
         Err(StoreError::Condition { current: Some(current) }) if current == second
     ));
-    store.write(&conditional(second)).await.unwrap();
+    store.write(conditional(second)).await.unwrap();
 }
 
 async fn a_refused_grant_gives_the_lock_back(world: &World) {

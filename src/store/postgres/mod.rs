@@ -214,9 +214,9 @@ impl Store for PostgresStore {
         .transpose()
     }
 
-    async fn write(&self, write: &Write) -> Result<Written, StoreError> {
+    async fn write(&self, write: Write) -> Result<Written, StoreError> {
         match write.change {
-            Change::Put(_) | Change::Delete => self.group.write(write.clone()).await,
+            Change::Put(_) | Change::Delete => self.group.write(write).await,
             // It depends on what is stored, so its row is held while it is computed.
             Change::Merge(_) => {
                 the_only_one(transaction::run(&self.pool, &Transaction::from(write), None).await)
