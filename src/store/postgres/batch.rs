@@ -8,7 +8,7 @@ use sqlx::{
     query::Query,
 };
 
-use super::group::Item;
+use super::{group::Item, seen::Seen};
 use crate::{
     guard::{Refusal, read_mark},
     name::{FenceName, RecordKey},
@@ -219,8 +219,13 @@ impl Verdicts {
 
     /// Tells each write its part; answers with those that are to be tried again: their fence is being sealed, or
     /// their record has just been made by somebody else.
-    pub(super) fn tell(mut self, batch: Batch) -> Vec<Item> {
+    pub(super) fn tell(mut self, batch: Batch, seen: &Seen) -> Vec<Item> {
         let mut again = Vec::new();
+        for (token, (_, mark)) in &self.refused {
+            if let (Some((fence, _)), Some(mark)) = (batch.tokens.get(*token), mark) {
+                seen.learn(fence, mark);
+            }
+        }
         for (place, chain) in batch.chains.into_iter().enumerate() {
             if self.busy.contains(&chain.token) || self.again.contains(&place) {
                 again.extend(chain.items);

@@ -2,8 +2,8 @@
 //! answered each on its own.
 //!
 //! Postgres commits one row at a time only so often, however many clients wait. There is no timer: a write that
-//! finds nothing under way leaves at once. Fences are spread over a few lanes, so that the writes of one fence
-//! keep their order.
+//! finds nothing under way leaves at once. Records are spread over a few lanes, so that the next batch is gathered and
+//! applied while one is flushed, and the writes of one record keep their order.
 
 use std::{
     collections::{BTreeMap, HashSet, VecDeque},
@@ -18,7 +18,10 @@ use tokio::{
     time::Instant,
 };
 
-use super::batch::{Batch, Verdicts};
+use super::{
+    batch::{Batch, Verdicts},
+    seen::Seen,
+};
 use crate::{
     database::{DatabaseError, postgres::is_dead_connection},
     name::FenceName,
@@ -28,12 +31,23 @@ use crate::{
     },
 };
 
-/// How many batches are under way at once.
-const LANES: usize = 2;
-/// How many writes wait in a lane before more are turned away.
+/// How writes are gathered.
+#[derive(Debug, Clone)]
+pub struct Batches {
+    /// How many are under way at once, each on a connection of its own. Defaults to 2.
+    pub lanes: usize,
+    /// The most writes in one. Defaults to 512. With 1, every write has its own transaction.
+    pub items: usize,
+}
+
+impl Default for Batches {
+    fn default() -> Self {
+        Self { lanes: 2, items: 512 }
+    }
+}
+
+/// How many writes wait, in all lanes together, before more are turned away.
 const QUEUE: usize = 8192;
-/// The most writes in a batch.
-const ITEMS: usize = 512;
 /// The most bytes of values in a batch, unless one alone has more.
 const BYTES: usize = 4 * 1024 * 1024;
 /// The pause before a fence that is being sealed is tried again.
@@ -68,16 +82,20 @@ impl Item {
 /// The lanes. They end when this is dropped and what is in them is done.
 pub(super) struct Group {
     pool: PgPool,
+    batches: Batches,
     lanes: OnceLock<Vec<mpsc::Sender<Item>>>,
     watch: Arc<OnceLock<BatchWatch>>,
+    seen: Arc<Seen>,
 }
 
 impl Group {
-    pub(super) fn new(pool: PgPool) -> Self {
+    pub(super) fn new(pool: PgPool, batches: Batches) -> Self {
         Self {
             pool,
+            batches,
             lanes: OnceLock::new(),
             watch: Arc::default(),
+            seen: Arc::default(),
         }
     }
 
@@ -101,14 +119,16 @@ impl Group {
     /// # Cancel safety
     /// The write may or may not happen.
     pub(super) async fn write(&self, write: Write) -> Result<Written, StoreError> {
+        if let Some(refusal) = self.seen.refuse(&write.fence, &write.token) {
+            return Err(StoreError::Refused(Box::new(refusal)));
+        }
         let lanes = self.lanes.get_or_init(|| {
-            (0..LANES)
-                .map(|_| Lane::start(self.pool.clone(), self.watch.clone()))
-                .collect()
+            let lanes = 0..self.batches.lanes.max(1);
+            lanes.map(|_| Lane::start(self)).collect()
         });
         let mut hasher = DefaultHasher::new();
-        write.fence.hash(&mut hasher);
-        let lane = &lanes[hasher.finish() as usize % LANES];
+        (&write.fence, &write.key).hash(&mut hasher);
+        let lane = &lanes[hasher.finish() as usize % lanes.len()];
         let (answer, answered) = oneshot::channel();
         let item = Item {
             write,
@@ -127,25 +147,34 @@ impl Group {
 /// A worker with a connection of its own.
 struct Lane {
     pool: PgPool,
+    /// The most writes in a batch.
+    items: usize,
+    seen: Arc<Seen>,
     connection: Option<(PoolConnection<Postgres>, Instant)>,
     queue: mpsc::Receiver<Item>,
     /// Next in turn, before the queue.
     ready: VecDeque<Item>,
     /// Behind a fence that is being sealed. One of them is tried with every batch, and they stall nobody else.
     parked: BTreeMap<FenceName, VecDeque<Item>>,
+    /// How many may be parked, as many as may be queued.
+    most: usize,
     watch: Arc<OnceLock<BatchWatch>>,
 }
 
 impl Lane {
-    fn start(pool: PgPool, watch: Arc<OnceLock<BatchWatch>>) -> mpsc::Sender<Item> {
-        let (sender, queue) = mpsc::channel(QUEUE);
+    fn start(group: &Group) -> mpsc::Sender<Item> {
+        let most = (QUEUE / group.batches.lanes.max(1)).max(1);
+        let (sender, queue) = mpsc::channel(most);
         let lane = Self {
-            pool,
+            pool: group.pool.clone(),
+            items: group.batches.items.max(1),
+            seen: group.seen.clone(),
             connection: None,
             queue,
             ready: VecDeque::new(),
             parked: BTreeMap::new(),
-            watch,
+            most,
+            watch: group.watch.clone(),
         };
         tokio::spawn(lane.run());
         sender
@@ -195,12 +224,19 @@ impl Lane {
             items.extend(parked.pop_front());
         }
         let mut bytes: usize = items.iter().map(Item::bytes).sum();
-        while items.len() < ITEMS && bytes < BYTES {
+        let mut parked_items: usize = self.parked.values().map(VecDeque::len).sum();
+        while items.len() < self.items && bytes < BYTES {
             let Some(item) = self.ready.pop_front().or_else(|| self.queue.try_recv().ok()) else {
                 break;
             };
             if let Some(parked) = self.parked.get_mut(&item.write.fence) {
-                parked.push_back(item);
+                // The queue is emptied past a fence that is being sealed, so it bounds nothing there.
+                if parked_items < self.most {
+                    parked_items += 1;
+                    parked.push_back(item);
+                } else {
+                    item.tell(Err(DatabaseError::Overloaded.into()));
+                }
             } else {
                 bytes += item.bytes();
                 items.push(item);
@@ -237,7 +273,7 @@ impl Lane {
             }
             match executed {
                 Ok(rows) => match Verdicts::read(&rows) {
-                    Ok(verdicts) => again.extend(verdicts.tell(batch)),
+                    Ok(verdicts) => again.extend(verdicts.tell(batch, &self.seen)),
                     Err(error) => batch.tell_all(|| StoreError::Corrupt(error.to_string())),
                 },
                 // One of them cannot be stored: find out which, and let the others pass.

@@ -4,6 +4,7 @@ mod batch;
 mod group;
 mod once;
 mod rejections;
+mod seen;
 mod transaction;
 
 use std::{fmt, time::Duration};
@@ -11,6 +12,7 @@ use std::{fmt, time::Duration};
 use async_trait::async_trait;
 use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
 
+pub use self::group::Batches;
 use self::group::Group;
 use super::{
     BatchWatch, Change, Done, EpochState, FenceState, Listed, Once, Pressure, Record, SealOutcome, Store,
@@ -39,8 +41,13 @@ pub struct PostgresStore {
 impl PostgresStore {
     /// A store on this pool. Nothing is asked of the database yet.
     pub fn new(pool: PgPool) -> Self {
+        Self::with_batches(pool, Batches::default())
+    }
+
+    /// A store on this pool that gathers writes in another way.
+    pub fn with_batches(pool: PgPool, batches: Batches) -> Self {
         Self {
-            group: Group::new(pool.clone()),
+            group: Group::new(pool.clone(), batches),
             pool,
             grace: GRACE,
         }
