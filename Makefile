@@ -4,7 +4,7 @@
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-picture test test-interop test-api bench-guard check fmt clean format-check clippy features doc doctest
+.PHONY: help demo demo-picture test test-interop test-api bench check fmt clean format-check clippy features doc doctest
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(MAKEFILE_LIST) | \
@@ -38,9 +38,9 @@ check: ## Run all that CI runs: format, lints, features, documentation, tests
 	@tools/install check
 	@$(MAKE) --no-print-directory format-check clippy features doc test test-api doctest
 
-bench-guard: ## Measure what the guard costs
-	@tools/install test
-	cargo bench --bench guard
+bench: ## Measure the gateway and the guard against bare Postgres (ROUNDS=1 SECONDS=2 to try it)
+	@tools/install bench
+	cargo bench --bench speed
 
 fmt: ## Format the code
 	cargo fmt

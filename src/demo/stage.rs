@@ -155,7 +155,7 @@ impl Stage {
             change: Change::Delete,
             condition: Condition::Always,
         };
-        self.own.store().write(&write).await?;
+        self.own.store().write(write).await?;
         self.own.release(&self.fence, &grant.token).await?;
         Ok(())
     }

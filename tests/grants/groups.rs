@@ -31,7 +31,12 @@ fn put(fence: &str, token: &Token, key: &str, text: &str) -> Write {
 }
 
 async fn all(world: &World, writes: &[Write]) -> Vec<Result<Written, StoreError>> {
-    join_all(writes.iter().map(|write| world.locks.store().write(write.clone()))).await
+    join_all(
+        writes
+            .iter()
+            .map(|write| world.locks.store().write(write.clone())),
+    )
+    .await
 }
 
 /// Keeps the lanes busy until dropped, so that what is written meanwhile goes in one batch.
@@ -243,6 +248,208 @@ async fn a_fence_that_is_being_sealed_stalls_nobody_else() {
         }
     }
     assert!(world.put("f", &token, "late", "x").await.unwrap_err().is_stale());
+}
+
+/// While a fence is being sealed its writes do not pile up without end, and strangers still pass.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_behind_a_seal_is_bounded() {
+    let world = Arc::new(World::postgres().await);
+    let (token, strangers) = (world.grant("f").await, world.grant("g").await);
+    let pool = world.pool();
+    let mut inside = pool.begin().await.unwrap();
+    enter(&mut inside, &name("f"), &token.mark()).await.unwrap();
+    // A sealer with endless patience.
+    let mut sealing = pool.begin().await.unwrap();
+    let sealer = tokio::spawn(async move {
+        let lock = "select pg_advisory_xact_lock(fencegate.lock_key('f'))";
+        sqlx::query(lock).execute(&mut *sealing).await.unwrap();
+        sealing.rollback().await.unwrap();
+    });
+    let waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted";
+    crate::support::eventually(Duration::from_secs(10), async || {
+        sqlx::query_scalar::<_, i64>(waiting)
+            .fetch_one(&pool)
+            .await
+            .unwrap()
+            > 0
+    })
+    .await;
+    let answered = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let stuck: Vec<_> = (0..30_000)
+        .map(|i| {
+            let (world, token, answered) = (world.clone(), token.clone(), answered.clone());
+            tokio::spawn(async move {
+                let answer = world.put("f", &token, &format!("k{i}"), "x").await;
+                answered.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                answer
+            })
+        })
+        .collect();
+    // The queue, as many behind the fence, and what is in two batches: no more than that waits.
+    crate::support::eventually(Duration::from_secs(60), async || {
+        world.put("g", &strangers, "k", "x").await.unwrap();
+        answered.load(std::sync::atomic::Ordering::Relaxed) >= 30_000 - 2 * 8192 - 2 * 512
+    })
+    .await;
+    assert!(!sealer.is_finished());
+    inside.rollback().await.unwrap();
+    sealer.await.unwrap();
+    let mut written = 0;
+    for stuck in stuck {
+        match stuck.await.unwrap() {
+            Ok(_) => written += 1,
+            Err(error) => assert!(error.is_retryable(), "{error}"),
+        }
+    }
+    assert!(written >= 8192, "{written}");
+}
+
+/// A stale write costs the database nothing once the mark is known, and nobody is ever admitted that way, nor refused
+/// across epochs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_that_is_known_to_be_stale_costs_no_database() {
+    let world = World::postgres().await;
+    let (stale, token) = (world.grant("f").await, world.grant("f").await);
+    assert!(world.put("f", &stale, "k", "x").await.unwrap_err().is_stale());
+    let held = hold(&world).await;
+    let again = tokio::time::timeout(Duration::from_secs(10), world.put("f", &stale, "k", "x"));
+    match again.await.expect("it waits for nothing in the database") {
+        Err(StoreError::Refused(refusal)) => {
+            assert_eq!(refusal.reason, Reason::Stale);
+            assert_eq!(refusal.mark, Some(token.mark()));
+            assert_eq!(refusal.presented, stale.mark());
+        }
+        other => panic!("{other:?}"),
+    }
+    // The holder's own write is the database's to decide, and so is a forged one of the same number.
+    let forged = Token {
+        holder: fencegate::Holder::random(),
+        ..token.clone()
+    };
+    for undecided in [&token, &forged] {
+        let asked = tokio::time::timeout(Duration::from_millis(300), world.put("f", undecided, "k", "x"));
+        assert!(asked.await.is_err(), "it was decided without the database");
+    }
+    held.rollback().await.unwrap();
+    world.put("f", &token, "k", "good").await.unwrap();
+    let refused = world.put("f", &forged, "k", "x").await.unwrap_err();
+    assert!(matches!(refused, StoreError::Refused(refusal) if refusal.reason == Reason::HolderMismatch));
+
+    // A new epoch begins below every number of the old one.
+    let reborn = Token {
+        epoch: fencegate::Epoch::new(2).unwrap(),
+        sequence: Sequence::FIRST,
+        ..token.clone()
+    };
+    sqlx::query("update fencegate.epoch set number = 2")
+        .execute(&world.pool())
+        .await
+        .unwrap();
+    world
+        .locks
+        .store()
+        .seal(&name("f"), &reborn.mark())
+        .await
+        .unwrap();
+    world.put("f", &reborn, "k", "reborn").await.unwrap();
+    assert!(world.put("f", &token, "k", "x").await.unwrap_err().is_stale());
+    world.put("f", &reborn, "k", "still").await.unwrap();
+    assert_eq!(world.text("f", "k").await.as_deref(), Some("still"));
+}
+
+/// The statement for a single put decides and answers as that for a batch.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_write_that_stands_alone_is_fenced_as_one_in_a_batch() {
+    let world = World::postgres().await;
+    let other = fencegate::connect(&world.postgres.as_ref().unwrap().url(), None)
+        .await
+        .unwrap();
+    let (stale, token) = (world.grant("f").await, world.grant("f").await);
+    let first = world.put("f", &token, "k", "1").await.unwrap();
+    let second = world.put("f", &token, "k", "2").await.unwrap();
+    assert!(!first.existed && second.existed && second.version > first.version);
+    let reasons = [
+        (stale.clone(), "f", "stale"),
+        (token.clone(), "nobody", "unsealed"),
+        (
+            Token {
+                holder: fencegate::Holder::random(),
+                ..token.clone()
+            },
+            "f",
+            "holder-mismatch",
+        ),
+        (
+            Token {
+                sequence: Sequence::new(i64::MAX).unwrap(),
+                ..token.clone()
+            },
+            "f",
+            "unsealed",
+        ),
+    ];
+    for (shown, fence, expected) in reasons {
+        match world.put(fence, &shown, "k", "x").await {
+            Err(StoreError::Refused(refusal)) => assert_eq!(refusal.reason.as_str(), expected),
+            other => panic!("{expected}: {other:?}"),
+        }
+    }
+    // The mark moves while the write waits for its record, which another transaction has locked: it has passed the
+    // guard then, so the seal waits for it.
+    let pool = world.pool();
+    let mut blocking = pool.begin().await.unwrap();
+    sqlx::query("select from fencegate.record where fence = 'f' and key = 'k' for update")
+        .execute(&mut *blocking)
+        .await
+        .unwrap();
+    let world = Arc::new(world);
+    let writing = tokio::spawn({
+        let (world, token) = (world.clone(), token.clone());
+        async move { world.put("f", &token, "k", "3").await }
+    });
+    let queued = "select count(*) from pg_locks where not granted";
+    crate::support::eventually(Duration::from_secs(10), async || {
+        sqlx::query_scalar::<_, i64>(queued)
+            .fetch_one(&pool)
+            .await
+            .unwrap()
+            > 0
+    })
+    .await;
+    let newer = Token {
+        sequence: Sequence::new(token.sequence.get() + 1).unwrap(),
+        ..token.clone()
+    };
+    let seal = tokio::spawn({
+        let (world, newer) = (world.clone(), newer.clone());
+        async move { world.locks.store().seal(&name("f"), &newer.mark()).await.unwrap() }
+    });
+    crate::support::eventually(Duration::from_secs(10), async || {
+        let waits = "select count(*) from pg_locks where locktype = 'advisory' and not granted";
+        sqlx::query_scalar::<_, i64>(waits)
+            .fetch_one(&pool)
+            .await
+            .unwrap()
+            > 0
+    })
+    .await;
+    // Behind a seal that waits, the next write is passed over, and is stale when its turn comes.
+    let late = tokio::spawn({
+        let token = token.clone();
+        async move { other.store().write(put("f", &token, "k", "late")).await }
+    });
+    blocking.rollback().await.unwrap();
+    let written = writing.await.unwrap();
+    seal.await.unwrap();
+    // The sealer ends sessions that are in its way for half a second: then nobody knows whether it was written.
+    match (written, world.text("f", "k").await.as_deref()) {
+        (Ok(_), Some("3")) | (Err(_), Some("2" | "3")) => {}
+        other => panic!("{other:?}"),
+    }
+    if let Err(error) = late.await.unwrap() {
+        assert!(error.is_stale(), "{error}");
+    }
+    assert!(world.put("f", &token, "k", "x").await.unwrap_err().is_stale());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -115,14 +115,9 @@ impl Store for WatchedStore {
         self.inner.read(fence, key).await
     }
 
-    async fn write(&self, write: &Write) -> Result<Written, StoreError> {
+    async fn write(&self, write: Write) -> Result<Written, StoreError> {
         let token = self.token(&write.fence, write.token).await?;
-        self.inner
-            .write(&Write {
-                token,
-                ..write.clone()
-            })
-            .await
+        self.inner.write(Write { token, ..write }).await
     }
 
     async fn note_rejections(&self, noted: &[Noted]) -> Result<(), StoreError> {

@@ -13,7 +13,7 @@ use crate::{
     guard::{Refusal, read_mark},
     name::{FenceName, RecordKey},
     rule::Reason,
-    store::{Change, Condition, StoreError, Version, Write, Written},
+    store::{Change, Condition, StoreError, Value, Version, Write, Written},
     token::Mark,
 };
 
@@ -102,6 +102,12 @@ impl Batch {
 
     /// The statement, with everything bound.
     pub(super) fn query(&self) -> Query<'_, Postgres, PgArguments> {
+        if let [chain] = &self.chains[..]
+            && let [item] = &chain.items[..]
+            && let (Change::Put(value), Condition::Always) = (&item.write.change, item.write.condition)
+        {
+            return query_alone(&item.write, value);
+        }
         let writes = || self.chains.iter().map(Chain::last);
         let is_put = |write: &Write| matches!(write.change, Change::Put(_));
         let plain = writes().all(|write| is_put(write) && write.condition == Condition::Always);
@@ -152,6 +158,21 @@ impl Batch {
         .bind(plain)
         .bind(number(overtaken))
     }
+}
+
+/// The statement for a put that stands alone and has no condition. It answers as that of a batch.
+fn query_alone<'q>(write: &'q Write, value: &'q Value) -> Query<'q, Postgres, PgArguments> {
+    sqlx::query(
+        "select outcome, item, version, existed, mark_epoch, mark_sequence, mark_holder, fence, key
+           from fencegate.write_record($1, $2, $3, $4, $5, $6, $7)",
+    )
+    .bind(write.fence.as_str())
+    .bind(write.token.epoch.get())
+    .bind(write.token.sequence.get())
+    .bind(&write.token.holder.as_bytes()[..])
+    .bind(write.key.as_str())
+    .bind(&value.bytes[..])
+    .bind(&value.content_type)
 }
 
 impl Chain {
