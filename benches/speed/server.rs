@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::chown;
 
-use fencegate::{Locks, connect};
+use fencegate::connect;
 use sqlx::{AssertSqlSafe, Executor, PgPool};
 
 use crate::support::{self, Postgres, postgres};
@@ -45,7 +45,6 @@ pub async fn start() -> Postgres {
 pub struct Store {
     pub url: String,
     pub pool: PgPool,
-    pub locks: Locks,
 }
 
 impl Store {
@@ -54,7 +53,7 @@ impl Store {
         let locks = connect(&url, None).await.unwrap();
         locks.migrate().await.unwrap();
         let pool = PgPool::connect(&url).await.unwrap();
-        let store = Self { url, pool, locks };
+        let store = Self { url, pool };
         // A million grants one by one would take longer than all the rest.
         store
             .run(&format!(
