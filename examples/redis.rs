@@ -59,5 +59,5 @@ async fn count(locks: &Locks, lease: &Lease, socks: &str) -> Result<(), StoreErr
         }),
         condition: Condition::Always,
     };
-    locks.store().write(&write).await.map(drop)
+    locks.store().write(write).await.map(drop)
 }

@@ -42,7 +42,7 @@ async fn work(locks: &Locks, worker: &str) -> Result<Token, Box<dyn std::error::
         }),
         condition: Condition::Always,
     };
-    locks.store().write(&write).await?;
+    locks.store().write(write).await?;
     let token = lease.token().clone();
     lease.release().await?;
     Ok(token)
