@@ -169,7 +169,9 @@ pub async fn rows(server: &Postgres, settings: &Settings) -> (Vec<Row>, Vec<(Str
 }
 
 /// The ways that have a row, and those that have none: name, way, and with 16 clients what it must reach and what is aimed for.
-const WAYS: [(&str, Way, Option<(f64, f64)>); 5] = [
+type Named = (&'static str, Way, Option<(f64, f64)>);
+
+const WAYS: [Named; 5] = [
     (
         "a guarded transaction from Rust",
         Way::Guarded(Isolation::ReadCommitted),
