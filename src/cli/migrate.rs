@@ -4,12 +4,18 @@ use std::fmt::Write as _;
 
 use clap::Args;
 
-use super::servers;
+use super::{
+    secret,
+    servers::{self, ConfigFile},
+};
 
 #[derive(Args)]
 pub(super) struct Migrate {
+    #[command(flatten)]
+    config: ConfigFile,
     /// The store: postgres://user@host:5432/database or sqlite:FILE (or DATABASE_URL)
-    #[arg(long, value_name = "URL", env = "FENCEGATE_STORE", hide_env_values = true)]
+    #[arg(long, value_name = "URL", env = "FENCEGATE_STORE", hide_env_values = true,
+          value_parser = secret::read)]
     store: Option<String>,
     /// Print the SQL for a database without fencegate's tables, and change nothing
     #[arg(long)]

@@ -4,32 +4,39 @@
 //! (`exit.rs`). Connection URLs are never shown, since they may have passwords in them, and neither are tokens, unless
 //! a token is what was asked for.
 
+mod access;
 mod check;
 mod completions;
+mod config;
 mod demo;
 mod doctor;
 mod exit;
 mod held;
 mod held_around;
+mod key;
 mod lease;
+mod limits;
 mod logging;
 mod migrate;
 mod output;
 mod read;
 mod rejections;
 mod run;
+mod secret;
 mod serve;
 mod servers;
+mod settings;
 mod through_gateway;
 mod token;
 mod write;
 
 use std::{process::ExitCode, sync::LazyLock};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use fencegate::{FenceName, NameError};
 
 use exit::Exit;
+use settings::Settings;
 
 /// The version, and what was built in.
 static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
@@ -68,7 +75,7 @@ enum Verb {
     #[command(hide = true)]
     DemoWriter(demo::DemoWriter),
     /// Run the gateway: HTTP in front of a lock service and a store
-    Serve(serve::Serve),
+    Serve(Box<serve::Serve>),
     /// Run a command while holding a fence, with the token in its environment
     Run(run::Run),
     /// Acquire, renew, release, list and show leases through a gateway
@@ -87,11 +94,17 @@ enum Verb {
     Migrate(migrate::Migrate),
     /// Print a script that completes command lines in a shell
     Completions(completions::Completions),
+    /// Print the settings with where each is from, or check them
+    Config(config::Config),
+    /// Make API keys
+    Key(key::Key),
 }
 
 /// Runs the verb that the command line names.
 pub async fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let line: Vec<_> = std::env::args_os().collect();
+    let settings = Settings::read(Cli::command(), &line).unwrap_or_else(|error| error.exit());
+    let cli = Cli::from_arg_matches(&settings.matches).unwrap_or_else(|error| error.exit());
     logging::start(match cli.verb {
         Verb::Serve(_) => logging::SERVICE,
         Verb::Demo(_) => logging::SILENT,
@@ -110,6 +123,8 @@ pub async fn run() -> ExitCode {
         Verb::Doctor(verb) => verb.run().await,
         Verb::Migrate(verb) => verb.run().await.map(|()| ExitCode::SUCCESS),
         Verb::Completions(verb) => verb.run(),
+        Verb::Config(verb) => verb.run(&settings).map(|()| ExitCode::SUCCESS),
+        Verb::Key(verb) => verb.run().map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {
         let advice = exit::advice(&error).map(|advice| format!(" ({advice})"));
@@ -132,7 +147,7 @@ fn label(what: &str) -> String {
 
 /// Ends the program as a command line that cannot be read does.
 fn usage(message: &str) -> ! {
-    use clap::{CommandFactory, error::ErrorKind};
+    use clap::error::ErrorKind;
     Cli::command()
         .error(ErrorKind::MissingRequiredArgument, message)
         .exit()

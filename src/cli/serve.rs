@@ -4,13 +4,16 @@ use std::{io::Write, net::SocketAddr, time::Duration};
 
 use anyhow::Context;
 use clap::Args;
-use fencegate::{Locks, gateway};
+use fencegate::{
+    Locks,
+    gateway::{self, auth::Authentication, tls::Tls},
+};
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
 };
 
-use super::servers::Servers;
+use super::{access::Access, limits::Limits, servers::Servers};
 
 #[derive(Args)]
 pub(super) struct Serve {
@@ -27,35 +30,25 @@ pub(super) struct Serve {
     /// Bring the store's tables up to this version first
     #[arg(long, env = "FENCEGATE_MIGRATE")]
     migrate: bool,
-    /// How long requests have to finish after SIGTERM or SIGINT
-    #[arg(long, value_name = "DURATION", env = "FENCEGATE_DRAIN_TIMEOUT", default_value = "25s",
-          value_parser = humantime::parse_duration)]
-    drain_timeout: Duration,
-    /// How long to go on serving after SIGTERM or SIGINT while /readyz says that it ends
-    #[arg(long, value_name = "DURATION", env = "FENCEGATE_DRAIN_NOTICE", default_value = "0s",
-          value_parser = humantime::parse_duration)]
-    drain_notice: Duration,
-    /// How long the answer to a write with an Idempotency-Key is kept
-    #[arg(long, value_name = "DURATION", env = "FENCEGATE_IDEMPOTENCY_KEEP", default_value = "24h",
-          value_parser = humantime::parse_duration)]
-    idempotency_keep: Duration,
-    /// Listen beyond loopback although whoever reaches the address may then do everything
-    #[arg(long, env = "FENCEGATE_ALLOW_PLAINTEXT_WITHOUT_AUTH")]
-    allow_plaintext_without_auth: bool,
-    /// Let whoever reaches the address release other holders' leases, with DELETE .../lease?force=true
-    #[arg(long, env = "FENCEGATE_ALLOW_FORCE_RELEASE")]
-    allow_force_release: bool,
+    #[command(flatten)]
+    access: Access,
+    #[command(flatten)]
+    limits: Limits,
 }
 
 impl Serve {
-    pub(super) async fn run(self) -> anyhow::Result<()> {
+    /// The gateway's configuration; reads the files that it names.
+    pub(super) fn config(&self) -> anyhow::Result<gateway::Config> {
         let mut config = gateway::Config::default();
-        config.allow_plaintext_without_auth = self.allow_plaintext_without_auth;
-        config.allow_force_release = self.allow_force_release;
-        config.idempotency_keep = self.idempotency_keep;
-        config.drain_timeout = self.drain_timeout;
-        config.drain_notice = self.drain_notice;
+        self.access.apply(&mut config)?;
+        self.limits.apply(&mut config);
         config.may_listen(self.listen)?;
+        Ok(config)
+    }
+
+    pub(super) async fn run(self) -> anyhow::Result<()> {
+        let config = self.config()?;
+        reload_on_hangup(&config)?;
         // Before anything is opened, so that a signal is never met by the default action half way.
         let shutdown = shutdown()?;
         let locks = self.servers.connect().await?;
@@ -67,7 +60,7 @@ impl Serve {
         }
         let listener = TcpListener::bind(self.listen).await;
         let listener = listener.with_context(|| format!("cannot listen on {}", self.listen))?;
-        announce(&locks, listener.local_addr()?);
+        announce(&locks, listener.local_addr()?, config.tls.is_some());
         gateway::serve(listener, shutdown, locks, config).await?;
         tracing::info!("stopped");
         Ok(())
@@ -84,11 +77,39 @@ async fn look(locks: &Locks) {
 }
 
 /// One line on standard output, for whoever waits for it.
-fn announce(locks: &Locks, address: SocketAddr) {
+fn announce(locks: &Locks, address: SocketAddr, tls: bool) {
     let (store, service) = (locks.store().describe(), locks.service().kind());
     tracing::info!(%address, store, lock_service = %service, "listening");
+    let scheme = if tls { "https" } else { "http" };
     // Nobody may be reading, which is fine.
-    let _ = writeln!(std::io::stdout(), "listening on http://{address}");
+    let _ = writeln!(std::io::stdout(), "listening on {scheme}://{address}");
+}
+
+/// Reads clients, keys and certificates anew with each SIGHUP. What is wrong then changes nothing.
+fn reload_on_hangup(config: &gateway::Config) -> anyhow::Result<()> {
+    let mut hangups = signal(SignalKind::hangup())?;
+    let (authentication, tls) = (config.authentication.clone(), config.tls.clone());
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            let clients = authentication.as_ref().map(Authentication::reload);
+            let certificates = tls.as_ref().map(Tls::reload);
+            match clients {
+                Some(Ok(())) => tracing::info!("clients were read anew"),
+                Some(Err(error)) => {
+                    tracing::error!(%error, "clients cannot be read anew, those from before still count")
+                }
+                None => {}
+            }
+            match certificates {
+                Some(Ok(())) => tracing::info!("certificates were read anew"),
+                Some(Err(error)) => {
+                    tracing::error!(%error, "certificates cannot be read anew, those from before still count");
+                }
+                None => {}
+            }
+        }
+    });
+    Ok(())
 }
 
 /// Ends with the first SIGTERM or SIGINT; a second one ends the process there and then.

@@ -4,21 +4,36 @@ use anyhow::Context;
 use clap::Args;
 use fencegate::Locks;
 
+use super::secret;
+
 /// The file that holds everything when neither a store nor a lock service is named.
 const FILE: &str = "fencegate.db";
 
+/// For a verb that takes settings from the file; `settings` does so.
+#[derive(Args)]
+pub(super) struct ConfigFile {
+    /// The settings file [default: fencegate.toml in the working directory, if it is there]
+    #[arg(long, value_name = "FILE", env = "FENCEGATE_CONFIG")]
+    config: Option<std::path::PathBuf>,
+}
+
 #[derive(Args)]
 pub(super) struct Servers {
+    #[command(flatten)]
+    config: ConfigFile,
     /// Where marks and records are kept: postgres://user@host:5432/database or sqlite:FILE
     ///
+    /// file:FILE takes the URL from a file, as --locks does.
     /// DATABASE_URL stands in for FENCEGATE_STORE. With neither, everything is kept in the SQLite file
     /// fencegate.db in the working directory.
-    #[arg(long, value_name = "URL", env = "FENCEGATE_STORE", hide_env_values = true)]
+    #[arg(long, value_name = "URL", env = "FENCEGATE_STORE", hide_env_values = true,
+          value_parser = secret::read)]
     store: Option<String>,
     /// What grants leases: etcd://host:2379,host:2379/prefix, postgres://..., sqlite:FILE
     ///
     /// Without it, locks are kept in the store's database.
-    #[arg(long, value_name = "URL", env = "FENCEGATE_LOCKS", hide_env_values = true)]
+    #[arg(long, value_name = "URL", env = "FENCEGATE_LOCKS", hide_env_values = true,
+          value_parser = secret::read)]
     locks: Option<String>,
 }
 

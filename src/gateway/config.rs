@@ -2,17 +2,29 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::ServeError;
+use super::{ServeError, auth::Authentication, tls::Tls};
 
 /// What a gateway allows, and how long it waits for whom.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Config {
-    /// Whether to listen beyond loopback, although there is neither TLS nor authentication: whoever reaches
-    /// the address may then lease, write and read everything. Defaults to false.
-    pub allow_plaintext_without_auth: bool,
+    /// Who the clients are, and what they may do. Without it, whoever reaches the gateway may do everything. Defaults
+    /// to none.
+    pub authentication: Option<Authentication>,
+    /// TLS, which keeps credentials, tokens and records from whoever is on the way. Defaults to none.
+    pub tls: Option<Tls>,
+    /// Whether to listen beyond loopback without TLS, as behind a proxy that ends it. Defaults to false.
+    pub allow_plaintext: bool,
+    /// Whether to listen beyond loopback although whoever reaches the address may lease, write and read everything.
+    /// Defaults to false.
+    pub allow_unauthenticated: bool,
 
-    /// Whether leases may be released by force, by whoever reaches the gateway. Defaults to false.
+    /// Whether `/metrics` is for everybody, also where clients have to show who they are. Defaults to false: it is for
+    /// every client then, whatever its rights.
+    pub open_metrics: bool,
+
+    /// Whether leases may be released by force, by whoever reaches the gateway, where there is no authentication: with
+    /// it, clients need the right `admin`. Defaults to false.
     pub allow_force_release: bool,
 
     /// The most bytes of a record's value. Defaults to 1 MiB.
@@ -67,7 +79,11 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            allow_plaintext_without_auth: false,
+            authentication: None,
+            tls: None,
+            allow_plaintext: false,
+            allow_unauthenticated: false,
+            open_metrics: false,
             allow_force_release: false,
             max_value: 1024 * 1024,
             max_transaction: 4 * 1024 * 1024,
@@ -96,12 +112,17 @@ impl Config {
     /// Whether the gateway may listen on this address.
     ///
     /// # Errors
-    /// [`ServeError::Exposed`] if other machines reach it, unless [`Config::allow_plaintext_without_auth`].
+    /// If other machines reach it: [`ServeError::Plaintext`] without TLS, unless [`Config::allow_plaintext`], and
+    /// [`ServeError::Unauthenticated`] without authentication, unless [`Config::allow_unauthenticated`].
     pub fn may_listen(&self, address: SocketAddr) -> Result<(), ServeError> {
-        if address.ip().is_loopback() || self.allow_plaintext_without_auth {
+        if address.ip().is_loopback() {
             Ok(())
+        } else if self.authentication.is_none() && !self.allow_unauthenticated {
+            Err(ServeError::Unauthenticated(address))
+        } else if self.tls.is_none() && !self.allow_plaintext {
+            Err(ServeError::Plaintext(address))
         } else {
-            Err(ServeError::Exposed(address))
+            Ok(())
         }
     }
 }

@@ -15,6 +15,7 @@ use tracing::Instrument;
 
 use super::{
     Problem,
+    auth::Client,
     request_line::{Lines, REQUEST_ID},
     trace,
 };
@@ -30,6 +31,7 @@ pub(super) async fn exchange(State(lines): State<Arc<Lines>>, request: Request, 
         let what = what.or_else(|| panic.downcast_ref::<String>().cloned());
         Problem::internal(format!("panic: {}", what.unwrap_or_default())).into_response()
     });
+    line.client = answer.extensions_mut().remove::<Client>();
     let problem = answer.extensions_mut().remove::<Problem>();
     if let Some(problem) = &problem {
         let headers = std::mem::take(answer.headers_mut());

@@ -12,11 +12,16 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use super::{Gateway, metrics::METRICS, openapi::problems};
+use super::{
+    Gateway,
+    auth::{Client, Right},
+    metrics::METRICS,
+    openapi::problems,
+};
 use crate::{grant::Locks, lock::Identity};
 
-const LIVEZ: &str = "/livez";
-const READYZ: &str = "/readyz";
+pub(super) const LIVEZ: &str = "/livez";
+pub(super) const READYZ: &str = "/readyz";
 
 pub(super) fn routes() -> OpenApiRouter<Arc<Gateway>> {
     OpenApiRouter::new().routes(routes!(live)).routes(routes!(ready))
@@ -35,8 +40,11 @@ struct Live {
 #[derive(Serialize, ToSchema)]
 struct Ready {
     status: &'static str,
-    store: Part,
-    lock_service: Part,
+    /// For clients with the right `admin` on all fences: it names servers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store: Option<Part>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lock_service: Option<Part>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -71,7 +79,7 @@ async fn live() -> Response {
     responses((status = 200, description = "It can", body = Ready),
               (status = 503, description = "It cannot, or is stopping", body = Ready), problems::Ready),
 )]
-async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
+async fn ready(State(gateway): State<Arc<Gateway>>, client: Client) -> Response {
     let (locks, limit) = (&gateway.locks, gateway.config.probe_timeout);
     let store = async { locks.store().check().await.map_err(|error| error.to_string()) };
     let (store, lock_service) = tokio::join!(in_time(limit, store), in_time(limit, usable(locks)));
@@ -82,10 +90,11 @@ async fn ready(State(gateway): State<Arc<Gateway>>) -> Response {
     } else {
         "not-ready"
     };
+    let shown = client.has_everywhere(Right::Admin);
     let body = Ready {
         status,
-        store: Part::new(locks.store().describe(), &store),
-        lock_service: Part::new(locks.service().kind().to_string(), &lock_service),
+        store: shown.then(|| Part::new(locks.store().describe(), &store)),
+        lock_service: shown.then(|| Part::new(locks.service().kind().to_string(), &lock_service)),
     };
     let code = match status {
         "ready" => StatusCode::OK,

@@ -7,7 +7,7 @@
 //! A write runs to its end when the client goes away, since half a write helps nobody; waiting for a lease stops,
 //! since a lease for nobody locks everybody out.
 
-mod auth;
+pub mod auth;
 mod body;
 mod conditions;
 mod config;
@@ -30,6 +30,7 @@ mod records;
 mod rejections;
 mod request_line;
 mod server;
+pub mod tls;
 mod token_header;
 mod trace;
 mod transactions;

@@ -31,6 +31,7 @@ struct Parts {
     retry_after: Option<Duration>,
     inside: Option<String>,
     accept_patch: bool,
+    challenge: Option<&'static str>,
 }
 
 /// When to come back after something that passes quickly.
@@ -48,6 +49,7 @@ impl Problem {
             retry_after: None,
             inside: None,
             accept_patch: false,
+            challenge: None,
         }))
     }
 

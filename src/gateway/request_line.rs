@@ -18,7 +18,7 @@ use axum::{
 };
 use uuid::Uuid;
 
-use super::{Problem, health, metrics::Metrics, path, trace};
+use super::{Problem, auth::Client, health, metrics::Metrics, path, trace};
 
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The most bytes of a request id that is taken over from the client.
@@ -58,6 +58,7 @@ impl Lines {
             id: request_id(request.headers()),
             trace: trace::id(request.headers()),
             fence: fence.map(|fence| fence.to_string()),
+            client: None,
             ended: false,
         }
     }
@@ -83,6 +84,8 @@ pub(super) struct Line {
     pub(super) id: String,
     trace: Option<String>,
     pub(super) fence: Option<String>,
+    /// Once it is known.
+    pub(super) client: Option<Client>,
     ended: bool,
 }
 
@@ -121,6 +124,7 @@ impl Line {
                     request_id = self.id,
                     trace_id = self.trace,
                     fence = self.fence,
+                    client = self.client.as_ref().map(Client::name),
                     problem = problem.map(Problem::name),
                     presented = problem.and_then(Problem::presented),
                     mark = problem.and_then(Problem::mark),

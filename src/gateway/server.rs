@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use axum_server::{Handle, Server, accept::NoDelayAcceptor};
+use axum_server::{Handle, Server, accept::NoDelayAcceptor, tls_rustls::RustlsAcceptor};
 use tokio::net::TcpListener;
 
 use super::{Config, Gateway, idempotency, metrics, router};
@@ -14,8 +14,7 @@ use crate::{clock::Moment, grant::Locks, lock::given_back};
 /// has [`Config::drain_timeout`] to finish.
 ///
 /// # Errors
-/// [`ServeError::Exposed`] for a listener beyond loopback, unless
-/// [`Config::allow_plaintext_without_auth`]; [`ServeError::Io`] if the listener does not work.
+/// As [`Config::may_listen`] for the listener's address; [`ServeError::Io`] if the listener does not work.
 ///
 /// # Cancel safety
 /// Dropping the future closes all connections. Writes that are under way go on.
@@ -36,12 +35,21 @@ pub async fn serve(
         AbortOnDrop(tokio::spawn(metrics::upkeep(gateway.witness.metrics().clone())).abort_handle());
 
     let mut server = Server::<SocketAddr>::from_listener(listener)
-        .acceptor(NoDelayAcceptor::new())
         .handle(handle)
         .first_request_timeout(gateway.config.first_head_timeout)
         .accept_error_handler(|_, error| tracing::warn!(%error, "a connection could not be accepted"));
     limit(&mut server, &gateway.config);
-    server.serve(router(gateway.clone()).into_make_service()).await?;
+    let routes = router(gateway.clone()).into_make_service();
+    let plain = NoDelayAcceptor::new();
+    match &gateway.config.tls {
+        None => server.acceptor(plain).serve(routes).await?,
+        Some(tls) => {
+            let acceptor = RustlsAcceptor::new(tls.config())
+                .handshake_timeout(gateway.config.first_head_timeout)
+                .acceptor(plain);
+            server.acceptor(acceptor).serve(routes).await?;
+        }
+    }
 
     gateway.tasks.close();
     let deadline = draining.await.unwrap_or_else(|_| Moment::now());
@@ -113,12 +121,18 @@ impl Drop for AbortOnDrop {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The listener can be reached from other machines.
+    /// Anybody who reaches the listener could do everything.
     #[error(
-        "{0} can be reached from other machines, and there is neither TLS nor authentication: listen on 127.0.0.1, or \
-         allow it with --allow-plaintext-without-auth"
+        "{0} can be reached from other machines, and clients do not have to show who they are: name a clients file or \
+         a key for JWTs, listen on 127.0.0.1, or let everybody do everything with --allow-unauthenticated"
     )]
-    Exposed(SocketAddr),
+    Unauthenticated(SocketAddr),
+    /// Anybody on the way to the listener could read and change everything.
+    #[error(
+        "{0} can be reached from other machines, and there is no TLS: name a certificate and its key, listen on \
+         127.0.0.1, or, where something in front ends TLS, allow it with --allow-plaintext"
+    )]
+    Plaintext(SocketAddr),
     /// The listener does not work.
     #[error("the listener does not work: {0}")]
     Io(#[from] io::Error),

@@ -4,6 +4,7 @@
 #[macro_use]
 mod world;
 
+mod auth;
 mod client;
 mod cuts;
 mod dashboard;
@@ -14,6 +15,7 @@ mod fencing;
 mod force;
 mod foreign;
 mod idempotency;
+mod jwt;
 mod leases;
 mod limits;
 mod listing;
@@ -27,6 +29,7 @@ mod rejections;
 mod replicas;
 mod requests;
 mod secrets;
+mod tls;
 mod tokens;
 mod transactions;
 mod typed;

@@ -132,13 +132,19 @@ async fn it_does_not_listen_beyond_loopback_unless_told_so() {
         assert_eq!(run.code, Some(1), "{}", run.err);
         let last = run.err.lines().last().unwrap();
         assert!(
-            last.starts_with("fencegate: ") && last.contains("--allow-plaintext-without-auth"),
+            last.starts_with("fencegate: ") && last.contains("--allow-unauthenticated"),
             "{last}"
         );
         assert!(!run.out.contains("listening"), "{}", run.out);
     }
     let program = Program::new();
-    let command = program.command(&["serve", "--listen", "0.0.0.0:0", "--allow-plaintext-without-auth"]);
+    let command = program.command(&[
+        "serve",
+        "--listen",
+        "0.0.0.0:0",
+        "--allow-unauthenticated",
+        "--allow-plaintext",
+    ]);
     let mut process = Process::spawn("fencegate", command, &program.folder.path().join("log"));
     eventually(PATIENCE, async || {
         assert!(process.ended().is_none(), "{}", process.log());

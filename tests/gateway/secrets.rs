@@ -3,7 +3,13 @@
 use reqwest::Method;
 use serde_json::json;
 
-use super::{World, client::number, program::Program};
+use super::{
+    Answer, World,
+    auth::{Clients, SECRET, hs256, in_an_hour, jwt},
+    client::number,
+    program::Program,
+};
+use crate::support::{eventually, eventually::PATIENCE};
 
 #[tokio::test]
 async fn no_log_line_shows_a_holder_a_value_or_a_url() {
@@ -108,5 +114,80 @@ async fn no_log_line_shows_a_holder_a_value_or_a_url() {
             line["duration_ms"].is_number() && line["request_id"].is_string(),
             "{line}"
         );
+    }
+}
+
+#[tokio::test]
+async fn no_log_line_and_no_answer_shows_a_key_or_a_jwt() {
+    let program = Program::new();
+    let clients = Clients::new([("root", json!({"*": ["read"]}))]);
+    hs256(clients.folder.path());
+    let secret = clients.folder.path().join("secret");
+    let mut command = program.command(&[
+        "serve",
+        "--listen=127.0.0.1:0",
+        "--migrate",
+        "--jwt-algorithm=HS256",
+    ]);
+    command
+        .arg("--clients")
+        .arg(clients.file())
+        .arg("--jwt-keys")
+        .arg(&secret);
+    command.env("FENCEGATE_LOG", "trace");
+    let (mut process, client) = program.serve(command).await;
+
+    let key = clients.key("root");
+    let claims =
+        json!({"sub": "worker", "exp": in_an_hour(), "fencegate": {"*": ["read"]}, "note": "in-confidence"});
+    let token = jwt(&claims);
+    let expired = jwt(&json!({"sub": "worker", "exp": 1, "fencegate": {"*": ["read"]}}));
+    let wrong_key = format!("{}0000", &key[..key.len() - 4]);
+    let mut credentials = vec![
+        (key.to_owned(), 200),
+        (token.clone(), 200),
+        (expired, 401),
+        (wrong_key, 401),
+    ];
+    credentials.push((format!("{}0000", &token[..token.len() - 4]), 401));
+    credentials.push((format!("{}.{}.{}", &token[..10], "hunter2", "hunter2"), 401));
+    credentials.push(("hunter2-hunter2-hunter2".into(), 401));
+    let mut answers = Vec::new();
+    for (credential, status) in &credentials {
+        for path in ["/v1/fences", "/v1/fences/f/records", "/nowhere", "/livez"] {
+            let request = client.request(reqwest::Method::GET, path).bearer_auth(credential);
+            let answer = Answer::to(request).await;
+            if path == "/v1/fences" {
+                assert_eq!(answer.status, *status, "{answer:?}");
+            }
+            answers.push(format!("{answer:?}"));
+        }
+    }
+    // A key that is written into the file by mistake, in place of its hash.
+    std::fs::write(
+        clients.file(),
+        format!("[clients.x]\nkeys = \"{key}\"\nrights = {{}}\n"),
+    )
+    .unwrap();
+    process.signal(rustix::process::Signal::HUP);
+    eventually(PATIENCE, async || {
+        process.log().contains("clients cannot be read anew")
+    })
+    .await;
+    process.terminate().await;
+
+    let log = process.log();
+    assert!(
+        log.contains(r#""client":"root""#) && log.contains(r#""client":"worker""#),
+        "{log}"
+    );
+    assert!(log.contains("ExpiredSignature"), "the log says why: {log}");
+    let tails = credentials
+        .iter()
+        .map(|(credential, _)| &credential[credential.len() - 20..]);
+    for secret in tails.chain([SECRET, "hunter2", "in-confidence"]) {
+        let all = log.lines().chain(answers.iter().map(String::as_str));
+        let found = all.into_iter().find(|line| line.contains(secret));
+        assert_eq!(found, None, "{secret}");
     }
 }

@@ -4,101 +4,259 @@
 //! may do is asked where it is done: the extractors [`ToLease`], [`ToWrite`] and [`ToRead`] give a handler the fence
 //! that the path names only if the client has the right on it, and other handlers ask the [`Client`] itself. The
 //! answer depends on names alone, so it never tells what there is.
+//!
+//! A client shows who it is with an API key or a JWT in `Authorization`, or with a TLS certificate. Whoever sends the
+//! header is judged by it alone: what is wrong with it is never made up for by a certificate.
 
+mod certificate;
+mod client;
+mod clients;
 mod fence;
-#[allow(dead_code, reason = "for rights from a file")]
+mod jwt;
+mod key;
+mod layer;
+mod remembered;
 mod rights;
 
-use std::sync::Arc;
-
-use axum::{
-    extract::{FromRequestParts, Request, State},
-    http::request::Parts,
-    middleware::Next,
-    response::Response,
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::{Arc, RwLock},
+    time::{Duration, SystemTime},
 };
 
-use super::{Gateway, Problem};
-use crate::name::FenceName;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum_server::tls::TlsInfo;
+
+use super::Problem;
+use clients::Clients;
+use jwt::Believed;
+use remembered::Remembered;
+
+pub(super) use client::Client;
 pub(super) use fence::{ToLease, ToRead, ToWrite};
-pub(super) use rights::{Right, Rights};
+pub use jwt::{Jwt, JwtAlgorithm};
+pub use key::{ApiKey, HashedKey};
+pub(super) use layer::authenticate;
+pub(super) use rights::{Fences, Right};
 
-/// Everybody's name while nobody has to show who they are.
-const ANONYMOUS: &str = "anonymous";
+/// How long the names in a certificate are remembered.
+const CERTIFICATE: Duration = Duration::from_secs(3600);
 
-/// Who a request is from. Clones share one.
+/// Where it says who the clients are.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct Credentials {
+    /// The clients file: API keys, names in certificates, subjects of JWTs, and rights.
+    pub clients: Option<PathBuf>,
+    /// Which JWTs are believed. None at all, if it is not set.
+    pub jwt: Option<Jwt>,
+}
+
+/// Finds out who a request is from. Clones share what was read.
 #[derive(Clone)]
-pub(super) struct Client(Arc<Known>);
+pub struct Authentication(Arc<Shared>);
 
-struct Known {
-    name: Box<str>,
-    rights: Rights,
+struct Shared {
+    credentials: Credentials,
+    loaded: RwLock<Arc<Loaded>>,
 }
 
-impl Client {
-    fn new(name: &str, rights: Rights) -> Self {
-        Self(Arc::new(Known {
-            name: name.into(),
-            rights,
-        }))
+/// What was read, at one time.
+struct Loaded {
+    clients: Clients,
+    jwt: Option<jwt::Verifier>,
+    remembered: Remembered,
+}
+
+impl Authentication {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// [`AuthError`], which says what is wrong with which file, and nothing of what is secret in it.
+    pub fn load(credentials: Credentials) -> Result<Self, AuthError> {
+        let loaded = Loaded::read(&credentials)?;
+        Ok(Self(Arc::new(Shared {
+            credentials,
+            loaded: RwLock::new(Arc::new(loaded)),
+        })))
     }
 
-    /// Everybody, while nobody has to show who they are.
-    pub(super) fn anonymous() -> Self {
-        Self::new(ANONYMOUS, Rights::all())
+    /// Reads the files anew: from the next request on, they count.
+    ///
+    /// # Errors
+    /// As [`Authentication::load`]; what was read before goes on counting then.
+    pub fn reload(&self) -> Result<(), AuthError> {
+        let loaded = Arc::new(Loaded::read(&self.0.credentials)?);
+        *self
+            .0
+            .loaded
+            .write()
+            .unwrap_or_else(|poisoned| poisoned.into_inner()) = loaded;
+        Ok(())
     }
 
-    /// The name: what its idempotency keys, its refusals and its foreign tokens go by.
-    pub(super) fn name(&self) -> &str {
-        &self.0.name
+    /// Whether a TLS client certificate can be anybody's.
+    pub fn knows_certificates(&self) -> bool {
+        self.loaded().clients.has_certificates()
     }
 
-    pub(super) fn is_anonymous(&self) -> bool {
-        self.name() == ANONYMOUS
+    fn loaded(&self) -> Arc<Loaded> {
+        let loaded = self.0.loaded.read();
+        loaded.unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
-    /// Whether it has this right on the fence.
-    pub(super) fn has(&self, right: Right, fence: &FenceName) -> bool {
-        self.0.rights.on(fence, right)
+    /// Who sends these headers, over a connection with this certificate.
+    fn client(&self, headers: &HeaderMap, tls: Option<&TlsInfo>) -> Result<Client, Problem> {
+        let loaded = self.loaded();
+        let mut given = headers.get_all(header::AUTHORIZATION).iter();
+        match (given.next(), given.next()) {
+            (Some(value), None) => loaded.of_header(value),
+            (Some(_), Some(_)) => Err(Problem::unauthenticated(
+                "there is one Authorization header, and no more",
+            )),
+            (None, _) => match tls.and_then(|tls| tls.peer_certificates.first()) {
+                Some(der) => loaded.of_certificate(der),
+                None => Err(Problem::no_credentials()),
+            },
+        }
+    }
+}
+
+impl Loaded {
+    fn read(credentials: &Credentials) -> Result<Self, AuthError> {
+        if credentials.clients.is_none() && credentials.jwt.is_none() {
+            return Err(AuthError::Nothing);
+        }
+        let clients = match &credentials.clients {
+            None => Clients::default(),
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(|source| AuthError::read(path, source))?;
+                Clients::parse(&text).map_err(|detail| AuthError::wrong(path, detail))?
+            }
+        };
+        Ok(Self {
+            clients,
+            jwt: credentials.jwt.as_ref().map(jwt::Verifier::load).transpose()?,
+            remembered: Remembered::default(),
+        })
     }
 
-    /// Refuses what it has not the right to on the fence.
-    pub(super) fn may(&self, right: Right, fence: &FenceName) -> Result<(), Problem> {
-        self.may_any(&[right], fence)
-    }
-
-    /// Refuses what it has none of the rights to on the fence.
-    pub(super) fn may_any(&self, rights: &[Right], fence: &FenceName) -> Result<(), Problem> {
-        match rights.iter().any(|right| self.has(*right, fence)) {
-            true => Ok(()),
-            false => Err(Problem::forbidden(rights, fence)),
+    fn of_header(&self, value: &HeaderValue) -> Result<Client, Problem> {
+        let Some(credential) = bearer(value) else {
+            return Err(Problem::unauthenticated(
+                "Authorization is Bearer, a space, and an API key or a JWT",
+            ));
+        };
+        if credential.starts_with(key::PREFIX) {
+            let client = self.clients.of_key(credential).cloned();
+            return client.ok_or_else(|| Problem::unauthenticated("the API key is nobody's"));
+        }
+        let Some(verifier) = &self.jwt else {
+            return Err(Problem::unauthenticated(
+                "this is no API key, and this gateway takes no JWTs",
+            ));
+        };
+        if let Some(client) = self.remembered.client(credential.as_bytes()) {
+            return Ok(client);
+        }
+        match verifier.verify(credential, &self.clients) {
+            Ok(believed) => Ok(self.remember(credential.as_bytes(), believed)),
+            Err(error) => Err(Problem::unauthenticated(error.outside).because(error.inside)),
         }
     }
 
-    /// Refuses what needs the right on all fences there are and will be.
-    pub(super) fn may_everywhere(&self, right: Right) -> Result<(), Problem> {
-        match self.0.rights.everywhere(right) {
-            true => Ok(()),
-            false => Err(Problem::forbidden_everywhere(right)),
+    fn of_certificate(&self, der: &[u8]) -> Result<Client, Problem> {
+        if let Some(client) = self.remembered.client(der) {
+            return Ok(client);
+        }
+        let names = certificate::names(der);
+        let mut found: Vec<_> = names
+            .iter()
+            .filter_map(|name| self.clients.of_certificate(name))
+            .collect();
+        found.dedup_by_key(|client| client.name());
+        match found[..] {
+            [client] => {
+                let until = SystemTime::now() + CERTIFICATE;
+                let client = client.clone();
+                Ok(self.remember(der, Believed { client, until }))
+            }
+            [] => Err(Problem::unauthenticated("the certificate is nobody's")
+                .because(format!("its names are {names:?}"))),
+            _ => Err(
+                Problem::unauthenticated("the certificate is that of more than one client")
+                    .because(format!("its names are {names:?}")),
+            ),
         }
     }
-}
 
-impl<S: Sync> FromRequestParts<S> for Client {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let client = parts.extensions.get::<Self>().cloned();
-        client.ok_or_else(|| Problem::internal("a request came to its handler without being authenticated"))
+    fn remember(&self, credential: &[u8], believed: Believed) -> Client {
+        let client = believed.client.clone();
+        self.remembered.add(credential, believed);
+        client
     }
 }
 
-/// Wraps every route: who is it?
-pub(super) async fn authenticate(
-    State(gateway): State<Arc<Gateway>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    request.extensions_mut().insert(gateway.anonymous.clone());
-    next.run(request).await
+/// The credential behind `Bearer`, in any case, and one space or more (RFC 6750, 7235).
+fn bearer(value: &HeaderValue) -> Option<&str> {
+    let (scheme, credential) = value.to_str().ok()?.split_once(' ')?;
+    let credential = credential.trim_matches(' ');
+    let sane = !credential.is_empty()
+        && credential
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b',');
+    (scheme.eq_ignore_ascii_case("bearer") && sane).then_some(credential)
+}
+
+impl fmt::Debug for Authentication {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Authentication")
+            .field(&self.0.credentials)
+            .finish()
+    }
+}
+
+/// Why clients cannot be told from each other.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuthError {
+    /// A file cannot be read.
+    #[error("{} cannot be read: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file has something else in it.
+    #[error("{}: {detail}", path.display())]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// JWTs without a key.
+    #[error("JWTs are verified with a key, and none is named")]
+    NoJwtKey,
+    /// Neither a clients file nor JWTs.
+    #[error("nothing says who the clients are: name a clients file, or a key for JWTs")]
+    Nothing,
+}
+
+impl AuthError {
+    fn read(path: &Path, source: io::Error) -> Self {
+        Self::Read {
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    fn wrong(path: &Path, detail: String) -> Self {
+        Self::Wrong {
+            path: path.to_owned(),
+            detail,
+        }
+    }
 }

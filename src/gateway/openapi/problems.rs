@@ -14,7 +14,7 @@ use crate::gateway::problem::kinds::*;
 /// Whatever is asked.
 const ANY: &[Kind] = &[INTERNAL];
 /// Calls about fences, by clients that have rights on them.
-const ON_FENCES: &[Kind] = &[NAME_MALFORMED, FORBIDDEN];
+const ON_FENCES: &[Kind] = &[UNAUTHENTICATED, NAME_MALFORMED, FORBIDDEN];
 const QUERY: &[Kind] = &[QUERY_MALFORMED];
 const BODY: &[Kind] = &[BODY_MALFORMED, BODY_TOO_LARGE, BODY_TIMEOUT];
 const TOKEN: &[Kind] = &[TOKEN_REQUIRED, TOKEN_MALFORMED];
@@ -51,7 +51,7 @@ calls! {
         &[LOCK_HELD, EPOCH_CHANGED, LOCK_SERVICE_REGRESSED, TOO_MANY_WAITING, DRAINING];
     Renew: ON_FENCES, BODY, TOKEN, &[TOKEN_UNSEALED], SERVICE, &[LEASE_LOST];
     Release: ON_FENCES, QUERY, TOKEN, &[TOKEN_UNSEALED], STORE, SERVICE, WRITE, &[LOCK_FOREIGN, NOT_ALLOWED];
-    ListFences: QUERY, STORE, &[FORBIDDEN];
+    ListFences: QUERY, STORE, &[UNAUTHENTICATED];
     ShowFence: ON_FENCES, STORE, &[FENCE_NOT_FOUND];
     Check: ON_FENCES, TOKEN, GUARD, FOREIGN, STORE;
     Read: ON_FENCES, &[TOKEN_MALFORMED], GUARD, FOREIGN, STORE, &[RECORD_NOT_FOUND];
@@ -65,7 +65,7 @@ calls! {
     Listen: ON_FENCES, QUERY, &[HEADER_MALFORMED, TOO_MANY_LISTENING, DRAINING];
     Live: ;
     Ready: ;
-    Scrape: ;
+    Scrape: &[UNAUTHENTICATED];
     Describe: ;
     Dashboard: ;
 }

@@ -3,7 +3,34 @@
 use super::{Problem, kinds::*};
 use crate::{gateway::auth::Right, name::FenceName};
 
+/// What shows who a client is (RFC 6750).
+const CHALLENGE: &str = r#"Bearer realm="fencegate""#;
+/// The same, to one that has tried.
+const INVALID: &str = r#"Bearer realm="fencegate", error="invalid_token""#;
+
 impl Problem {
+    /// Nothing shows who the client is.
+    pub(in crate::gateway) fn no_credentials() -> Self {
+        let mut problem = Self::new(
+            UNAUTHENTICATED,
+            "send an API key or a JWT as Authorization: Bearer ..., or connect with a TLS client certificate",
+        );
+        problem.0.challenge = Some(CHALLENGE);
+        problem
+    }
+
+    /// What was to show who the client is does not.
+    pub(in crate::gateway) fn unauthenticated(detail: &'static str) -> Self {
+        let mut problem = Self::new(UNAUTHENTICATED, detail);
+        problem.0.challenge = Some(INVALID);
+        problem
+    }
+
+    /// With more of the reason, which only the log may say.
+    pub(in crate::gateway) fn because(self, reason: impl std::fmt::Display) -> Self {
+        self.inside(reason)
+    }
+
     /// None of the rights that would do is the client's, on this fence.
     pub(in crate::gateway) fn forbidden(rights: &[Right], fence: &FenceName) -> Self {
         let rights: Vec<_> = rights.iter().map(|right| right.as_str()).collect();

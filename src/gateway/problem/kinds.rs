@@ -43,6 +43,7 @@ kinds! {
     LEASE_LOST, PRECONDITION_FAILED, "lease-lost", "The lease is over";
     LOCK_FOREIGN, CONFLICT, "lock-foreign", "The lock is another program's";
     NOT_ALLOWED, FORBIDDEN, "not-allowed", "This is not allowed";
+    UNAUTHENTICATED, UNAUTHORIZED, "unauthenticated", "It is not known who asks";
     FORBIDDEN, FORBIDDEN, "forbidden", "The right is missing";
     LOCK_HELD, CONFLICT, "lock-held", "Another holder has the lock";
     EPOCH_CHANGED, CONFLICT, "epoch-changed", "The epoch was raised meanwhile";

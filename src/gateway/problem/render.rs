@@ -63,6 +63,9 @@ impl Problem {
         if self.0.accept_patch {
             headers.insert(ACCEPT_PATCH, HeaderValue::from_static(MERGE_PATCH));
         }
+        if let Some(challenge) = self.0.challenge {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
         if let Some(pause) = self.0.retry_after {
             headers.insert(
                 header::RETRY_AFTER,

@@ -1,0 +1,54 @@
+//! The layer around every route: who is it?
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    http::header,
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use axum_server::tls::TlsInfo;
+
+use super::Client;
+use crate::gateway::{
+    Gateway,
+    health::{LIVEZ, READYZ},
+    metrics::METRICS,
+};
+
+/// Puts the [`Client`] into the request, and into the answer for the log; answers itself where there is none.
+pub(in crate::gateway) async fn authenticate(
+    State(gateway): State<Arc<Gateway>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let client = match &gateway.config.authentication {
+        None => Ok(gateway.anonymous.clone()),
+        Some(authentication) => {
+            let tls = request.extensions().get::<Arc<TlsInfo>>();
+            authentication.client(request.headers(), tls.map(Arc::as_ref))
+        }
+    };
+    let client = match client {
+        Ok(client) => client,
+        Err(_) if is_open(&gateway, &request) => Client::nobody(),
+        Err(problem) => return problem.into_response(),
+    };
+    // So that nothing further in can let it out.
+    request.headers_mut().remove(header::AUTHORIZATION);
+    request.extensions_mut().insert(client.clone());
+    let mut answer = next.run(request).await;
+    answer.extensions_mut().insert(client);
+    answer
+}
+
+/// What is for everybody: whether the gateway is well, and what it is. There is nothing of fences in it.
+fn is_open(gateway: &Gateway, request: &Request) -> bool {
+    let route = request.extensions().get::<MatchedPath>();
+    match route.map(MatchedPath::as_str) {
+        Some(LIVEZ | READYZ | "/" | "/openapi.json") => true,
+        Some(METRICS) => gateway.config.open_metrics,
+        _ => false,
+    }
+}

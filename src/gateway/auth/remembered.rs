@@ -1,0 +1,73 @@
+//! Credentials that were looked at lately, by their hash. A signature takes longer to verify than a write takes, and a
+//! client sends the same token with each.
+
+use std::{collections::HashMap, sync::RwLock, time::SystemTime};
+
+use sha2::{Digest, Sha256};
+
+use super::{client::Client, jwt::Believed};
+
+/// The most that are remembered.
+const MOST: usize = 10_000;
+
+#[derive(Default)]
+pub(super) struct Remembered(RwLock<HashMap<[u8; 32], Believed>>);
+
+impl Remembered {
+    /// The client of a credential that was believed, and may still be.
+    pub(super) fn client(&self, credential: &[u8]) -> Option<Client> {
+        let all = self.0.read().ok()?;
+        let believed = all.get(&hash(credential))?;
+        (SystemTime::now() < believed.until).then(|| believed.client.clone())
+    }
+
+    pub(super) fn add(&self, credential: &[u8], believed: Believed) {
+        let Ok(mut all) = self.0.write() else { return };
+        if all.len() >= MOST {
+            let now = SystemTime::now();
+            all.retain(|_, believed| now < believed.until);
+        }
+        if all.len() >= MOST {
+            all.clear();
+        }
+        all.insert(hash(credential), believed);
+    }
+}
+
+fn hash(credential: &[u8]) -> [u8; 32] {
+    Sha256::digest(credential).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn believed(until: SystemTime) -> Believed {
+        let client = Client::anonymous();
+        Believed { client, until }
+    }
+
+    #[test]
+    fn what_has_expired_is_not_believed_from_memory() {
+        let remembered = Remembered::default();
+        let now = SystemTime::now();
+        remembered.add(b"old", believed(now));
+        remembered.add(b"new", believed(now + Duration::from_secs(3600)));
+        assert!(remembered.client(b"old").is_none());
+        assert!(remembered.client(b"new").is_some());
+        assert!(remembered.client(b"other").is_none());
+    }
+
+    #[test]
+    fn no_more_are_remembered_than_there_is_room_for() {
+        let remembered = Remembered::default();
+        let later = SystemTime::now() + Duration::from_secs(3600);
+        for number in 0..MOST + 10 {
+            remembered.add(number.to_string().as_bytes(), believed(later));
+        }
+        assert!(remembered.0.read().unwrap().len() <= MOST);
+        assert!(remembered.client((MOST + 9).to_string().as_bytes()).is_some());
+    }
+}
