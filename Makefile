@@ -4,7 +4,7 @@
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-picture test test-interop test-api bench check fmt clean format-check clippy features doc doctest
+.PHONY: help demo demo-picture test test-interop test-api bench check model fmt clean format-check clippy features doc doctest
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(MAKEFILE_LIST) | \
@@ -36,7 +36,11 @@ test-api: ## Ask a running gateway what its OpenAPI description allows, and what
 
 check: ## Run all that CI runs: format, lints, features, documentation, tests
 	@tools/install check
-	@$(MAKE) --no-print-directory format-check clippy features doc test test-api doctest
+	@$(MAKE) --no-print-directory format-check clippy features doc test test-api doctest model
+
+model: ## Explore the model of grants and that of Redlock exhaustively (MODEL=large: for longer)
+	@tools/install build
+	cargo test --release --no-default-features --test model -- --nocapture --test-threads 1
 
 bench: ## Measure the gateway and the guard against bare Postgres (ROUNDS=1 SECONDS=2 to try it)
 	@tools/install bench

@@ -1,7 +1,11 @@
 //! Ending somebody else's grant.
 
 use super::{GrantError, Locks};
-use crate::{lock::Claim, name::FenceName};
+use crate::{
+    lock::Claim,
+    name::FenceName,
+    token::{HolderHash, Mark},
+};
 
 impl Locks {
     /// Ends whoever's grant of the fence, without its token: first the token is dead for the store, then the lock
@@ -19,6 +23,7 @@ impl Locks {
     pub async fn force_release(&self, name: &FenceName) -> Result<(), GrantError> {
         // The mark is read first: a holder that comes after both looks is nobody's business here, and neither its
         // mark nor its lock is the one that was seen.
+        let epoch = self.store.epoch().await?;
         let before = self.store.fence(name).await?;
         let seen = self.service.inspect(name).await;
         if let Some(fence) = before {
@@ -33,8 +38,18 @@ impl Locks {
             sequence: live.sequence,
             holder,
         };
+        // A grant that is under way has not sealed its number, and must not when it has lost the lock: the mark takes
+        // the number, with a holder that nobody knows. Those who wait behind it have higher ones.
+        if epoch.bound == Some(self.service.identity().await?) {
+            let dead = Mark {
+                epoch: epoch.epoch,
+                sequence: claim.sequence,
+                holder: HolderHash::of_nobody(),
+            };
+            self.store.seal(name, &dead).await?;
+        }
         self.service.release(&claim).await?;
-        // It may have been sealed between the two looks.
+        // Or it was sealed before that.
         if let Some(fence) = self.store.fence(name).await?
             && (fence.mark.sequence, fence.mark.holder) == (claim.sequence, claim.holder)
         {

@@ -1,9 +1,12 @@
 //! Which tokens write, on every kind of store.
 
+use std::time::Duration;
+
 use fencegate::{
     Epoch, Holder, Sequence, StoreError, Token,
+    lock::Request,
     rule::Reason,
-    store::{Condition, Version},
+    store::{Condition, SealOutcome, Version},
 };
 
 use crate::world::{World, name};
@@ -33,6 +36,7 @@ on_every_store! {
     deleting_a_record_keeps_the_mark
     a_version_never_comes_back
     a_refused_grant_gives_the_lock_back
+    a_grant_that_is_ended_by_force_under_way_is_not_sealed
 }
 
 fn refused(result: Result<impl std::fmt::Debug, StoreError>) -> Reason {
@@ -204,4 +208,35 @@ async fn a_refused_grant_gives_the_lock_back(world: &World) {
     }
     let mark = world.locks.store().fence(&name("f")).await.unwrap().unwrap().mark;
     assert_eq!(mark, far.mark());
+}
+
+/// An operator ends it when it has the lock, and before it has sealed its number.
+async fn a_grant_that_is_ended_by_force_under_way_is_not_sealed(world: &World) {
+    let first = world.grant("f").await;
+    world.locks.release(&name("f"), &first).await.unwrap();
+    let holder = Holder::random();
+    let request = Request {
+        name: name("f"),
+        holder: holder.clone(),
+        label: String::new(),
+        ttl: world.ttl,
+        wait: Duration::from_secs(20),
+        floor: first.sequence.get(),
+    };
+    let held = world.locks.service().acquire(&request).await.unwrap();
+    world.locks.force_release(&name("f")).await.unwrap();
+    let token = Token {
+        sequence: held.claim.sequence,
+        holder,
+        ..first
+    };
+    let sealed = world.locks.store().seal(&name("f"), &token.mark()).await.unwrap();
+    assert!(matches!(sealed, SealOutcome::NotHigher(_)), "{sealed:?}");
+    assert_eq!(
+        refused(world.put("f", &token, "a", "late").await),
+        Reason::HolderMismatch
+    );
+    // The next one is above it.
+    let next = world.grant("f").await;
+    world.put("f", &next, "a", "next").await.unwrap();
 }
