@@ -1,9 +1,15 @@
 //! Postgres: the pool, the migrations, and transactions that start on a connection that lives.
 
-use std::{str::FromStr, time::Duration};
+use std::{
+    pin::Pin,
+    str::FromStr,
+    task::{Context, Poll},
+    time::Duration,
+};
 
+use futures::future::BoxFuture;
 use sqlx::{
-    AssertSqlSafe, PgPool, Postgres, Row, Transaction,
+    AssertSqlSafe, PgPool, Postgres, Row, SqlSafeStr, Transaction,
     migrate::Migrator,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -98,9 +104,44 @@ pub(crate) async fn begin_with(
     // Each failure takes a dead connection out of the pool, so beyond its size something else is wrong.
     let mut tries = pool.options().get_max_connections();
     loop {
-        match pool.begin_with(AssertSqlSafe(statement)).await {
+        let connection = pool.acquire().await?;
+        let statement = AssertSqlSafe(statement).into_sql_str();
+        match Begin(Some(Transaction::begin(connection, Some(statement)))).await {
             Err(error) if tries > 0 && is_dead_connection(&error) => tries -= 1,
             begun => return Ok(begun?),
+        }
+    }
+}
+
+/// A `begin` that comes to its end, and is then rolled back, also when nobody waits for it any more.
+///
+/// sqlx forgets one that is dropped while it is under way: the connection goes back to the pool inside a transaction
+/// that nobody knows of, and what is next asked of it without a transaction of its own, such as a batch of writes, is
+/// acknowledged and never committed.
+struct Begin(Option<BoxFuture<'static, Begun>>);
+
+type Begun = Result<Transaction<'static, Postgres>, sqlx::Error>;
+
+impl Future for Begin {
+    type Output = Begun;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Begun> {
+        let Some(begin) = &mut self.0 else {
+            return Poll::Pending;
+        };
+        let begun = std::task::ready!(begin.as_mut().poll(context));
+        self.0 = None;
+        Poll::Ready(begun)
+    }
+}
+
+impl Drop for Begin {
+    fn drop(&mut self) {
+        if let Some(begin) = self.0.take()
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            // Dropped when it is there, which rolls it back before the pool lends the connection again.
+            runtime.spawn(async move { drop(begin.await) });
         }
     }
 }

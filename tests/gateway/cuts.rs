@@ -50,11 +50,14 @@ async fn cut_and_repeat(
     g: usize,
     i: usize,
 ) {
-    let mut cut = proxy.cut_on_request(|chunk| chunk.windows(7).any(|at| at == b"COMMIT\0"));
+    let cut = proxy.cut_on_request(|chunk| chunk.windows(7).any(|at| at == b"COMMIT\0"));
     Answer::to(request(client, token, g, i))
         .await
         .problem(503, "outcome-unknown");
-    cut.try_recv().expect("the commit was sent, and its answer lost");
+    // The proxy cuts first, and tells then.
+    let told = tokio::time::timeout(PATIENCE, cut).await;
+    told.expect("in time")
+        .expect("the commit was sent, and its answer lost");
     let mut told = None;
     // The server may still be at it.
     eventually(PATIENCE, async || {

@@ -1,5 +1,6 @@
 //! What a grant and its token promise, tried by those who would break it.
 
+mod cancelled;
 mod crashes;
 pub mod foreign;
 mod groups;
