@@ -30,6 +30,7 @@ pub struct Facts {
     pub settings: BTreeMap<&'static str, String>,
 }
 
+#[cfg(any(feature = "etcd", feature = "zookeeper", feature = "redis"))]
 impl Server {
     pub(super) fn new(address: impl Into<String>, facts: Result<Facts, LockError>) -> Self {
         Self {

@@ -32,8 +32,8 @@ impl BatchWatch {
         Self(Arc::new(watch))
     }
 
-    #[cfg(feature = "postgres")]
-    pub(super) fn tell(&self, batch: &Batch) {
+    /// Tells of a batch.
+    pub fn tell(&self, batch: &Batch) {
         (self.0)(batch);
     }
 }
