@@ -1,8 +1,8 @@
 //! Who a request is from, and what they may do.
 //!
-//! Every request is authenticated before anything else is looked at, and carries a [`Client`] from then on. What it
-//! may do is asked where it is done: the extractors [`ToLease`], [`ToWrite`] and [`ToRead`] give a handler the fence
-//! that the path names only if the client has the right on it, and other handlers ask the [`Client`] itself. The
+//! Every request is authenticated before anything else is looked at, and carries a `Client` from then on. What it
+//! may do is asked where it is done: the extractors `ToLease`, `ToWrite` and `ToRead` give a handler the fence
+//! that the path names only if the client has the right on it, and other handlers ask the `Client` itself. The
 //! answer depends on names alone, so it never tells what there is.
 //!
 //! A client shows who it is with an API key or a JWT in `Authorization`, or with a TLS certificate. Whoever sends the
