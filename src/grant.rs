@@ -183,6 +183,18 @@ impl Locks {
     /// # Cancel safety
     /// As [`Locks::acquire`].
     pub async fn grant(&self, name: &FenceName, options: Options) -> Result<Grant, GrantError> {
+        let until = Moment::now() + options.wait;
+        match self.grant_once(name, options.clone()).await {
+            // Ended by force, or expired, before it was sealed: nothing was promised yet.
+            Err(GrantError::Lock(LockError::Lost)) if !until.has_passed() => {
+                let wait = until.remaining();
+                self.grant_once(name, Options { wait, ..options }).await
+            }
+            granted => granted,
+        }
+    }
+
+    async fn grant_once(&self, name: &FenceName, options: Options) -> Result<Grant, GrantError> {
         if !TTL.contains(&options.ttl) {
             return Err(GrantError::Ttl(options.ttl));
         }
@@ -248,7 +260,8 @@ impl Locks {
     }
 
     async fn seal(&self, before: EpochState, held: Held, holder: Holder) -> Result<Grant, GrantError> {
-        let Claim { name, sequence, .. } = held.claim;
+        let claim = held.claim;
+        let (name, sequence) = (claim.name.clone(), claim.sequence);
         let token = Token {
             epoch: before.epoch,
             sequence,
@@ -262,12 +275,23 @@ impl Locks {
                 term: held.term,
             }),
             SealOutcome::EpochChanged(_) => Err(GrantError::EpochChanged),
+            // Somebody ended it by force between lock and seal, and its number is used up.
+            SealOutcome::NotHigher(mark)
+                if mark.number() == token.mark().number() && self.is_over(&claim).await =>
+            {
+                Err(LockError::Lost.into())
+            }
             SealOutcome::NotHigher(mark) => Err(GrantError::Regressed {
                 fence: name,
                 granted: token.to_string(),
                 mark: mark.to_string(),
             }),
         }
+    }
+
+    /// Whether the lock service knows nothing of an acquisition any more.
+    async fn is_over(&self, claim: &Claim) -> bool {
+        matches!(self.service.renew(claim).await, Err(LockError::Lost))
     }
 
     /// Makes what the store and the lock service need in their databases: the tables of this version.

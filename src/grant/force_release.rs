@@ -38,6 +38,7 @@ impl Locks {
             sequence: live.sequence,
             holder,
         };
+        self.service.release(&claim).await?;
         // A grant that is under way has not sealed its number, and must not when it has lost the lock: the mark takes
         // the number, with a holder that nobody knows. Those who wait behind it have higher ones.
         if epoch.bound == Some(self.service.identity().await?) {
@@ -48,7 +49,6 @@ impl Locks {
             };
             self.store.seal(name, &dead).await?;
         }
-        self.service.release(&claim).await?;
         // Or it was sealed before that.
         if let Some(fence) = self.store.fence(name).await?
             && (fence.mark.sequence, fence.mark.holder) == (claim.sequence, claim.holder)

@@ -16,6 +16,9 @@ use crate::{
     token::{HolderHash, Sequence},
 };
 
+/// Before an undoing whose connection broke is tried on another one.
+const PAUSE: Duration = Duration::from_millis(250);
+
 /// What an attempt came to.
 pub(super) enum Attempt {
     Held(Held),
@@ -104,6 +107,8 @@ impl RedisLocks {
     async fn undo(self, doing: Doing) {
         let script = self.keys.undo(&doing.name, &doing.holder, doing.attempt);
         if self.link.run::<i64>(&doing.wire, &script).await.is_err() {
+            // The holder may be asking again, and finds what it has.
+            tokio::time::sleep(PAUSE.min(doing.until.remaining())).await;
             let again = || async { self.link.ask::<i64>(&script).await.map(drop) };
             until_done(&doing.name, doing.until, again).await;
         }

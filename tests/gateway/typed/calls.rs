@@ -139,9 +139,10 @@ async fn transactions_are_whole(world: World) {
     let again = client.transact(&both, None).await.unwrap_err();
     assert_eq!(again.problem().unwrap().name(), "version-mismatch");
     of_b.release().await.unwrap();
+    let of_b = client.acquire(&b, long()).await.unwrap();
     let half = Transaction::new()
         .under(&a, of_a.token())
-        .under(&b, &client.acquire(&b, long()).await.unwrap().token().clone())
+        .under(&b, of_b.token())
         .put(&a, &key("x"), text("2"), Condition::Always);
     client.transact(&half, None).await.unwrap();
     let none = client.transact(&Transaction::new(), None).await.unwrap_err();
