@@ -41,13 +41,19 @@ impl Locks {
         self.service.release(&claim).await?;
         // A grant that is under way has not sealed its number, and must not when it has lost the lock: the mark takes
         // the number, with a holder that nobody knows. Those who wait behind it have higher ones.
-        if epoch.bound == Some(self.service.identity().await?) {
-            let dead = Mark {
-                epoch: epoch.epoch,
-                sequence: claim.sequence,
-                holder: HolderHash::of_nobody(),
-            };
-            self.store.seal(name, &dead).await?;
+        // Where the epoch is bound to another lock service, that grant will be refused by itself.
+        let number = epoch.epoch;
+        match self.check_history(epoch, &self.service.identity().await?).await {
+            Ok(()) => {
+                let dead = Mark {
+                    epoch: number,
+                    sequence: claim.sequence,
+                    holder: HolderHash::of_nobody(),
+                };
+                self.store.seal(name, &dead).await?;
+            }
+            Err(GrantError::OtherHistory { .. }) => {}
+            Err(error) => return Err(error),
         }
         // Or it was sealed before that.
         if let Some(fence) = self.store.fence(name).await?

@@ -37,6 +37,7 @@ on_every_store! {
     a_version_never_comes_back
     a_refused_grant_gives_the_lock_back
     a_grant_that_is_ended_by_force_under_way_is_not_sealed
+    nor_is_the_first_grant_of_all
 }
 
 fn refused(result: Result<impl std::fmt::Debug, StoreError>) -> Reason {
@@ -210,10 +211,20 @@ async fn a_refused_grant_gives_the_lock_back(world: &World) {
     assert_eq!(mark, far.mark());
 }
 
-/// An operator ends it when it has the lock, and before it has sealed its number.
 async fn a_grant_that_is_ended_by_force_under_way_is_not_sealed(world: &World) {
     let first = world.grant("f").await;
     world.locks.release(&name("f"), &first).await.unwrap();
+    ended_by_force_under_way(world, first.sequence.get()).await;
+}
+
+/// Nothing has bound the epoch to a lock service then.
+async fn nor_is_the_first_grant_of_all(world: &World) {
+    assert_eq!(world.locks.store().epoch().await.unwrap().bound, None);
+    ended_by_force_under_way(world, 0).await;
+}
+
+/// An operator ends it when it has the lock, and before it has sealed its number.
+async fn ended_by_force_under_way(world: &World, floor: i64) {
     let holder = Holder::random();
     let request = Request {
         name: name("f"),
@@ -221,14 +232,15 @@ async fn a_grant_that_is_ended_by_force_under_way_is_not_sealed(world: &World) {
         label: String::new(),
         ttl: world.ttl,
         wait: Duration::from_secs(20),
-        floor: first.sequence.get(),
+        floor,
     };
+    let epoch = world.locks.store().epoch().await.unwrap().epoch;
     let held = world.locks.service().acquire(&request).await.unwrap();
     world.locks.force_release(&name("f")).await.unwrap();
     let token = Token {
+        epoch,
         sequence: held.claim.sequence,
         holder,
-        ..first
     };
     let sealed = world.locks.store().seal(&name("f"), &token.mark()).await.unwrap();
     assert!(matches!(sealed, SealOutcome::NotHigher(_)), "{sealed:?}");

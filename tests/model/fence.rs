@@ -178,6 +178,15 @@ pub struct Broken {
     pub left_history: bool,
 }
 
+/// A release by force that is under way: whose lock it ends, what is sealed being dead already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Forcing {
+    /// The lock is to be deleted.
+    Delete { holder: u8, dead: Token },
+    /// The lock is deleted; the mark is to take its number, unless that was sealed meanwhile.
+    Mark { holder: u8, dead: Token },
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct State {
     /// In order, as it makes no difference which is which.
@@ -188,8 +197,8 @@ pub struct State {
     pub timeline: u8,
     /// The highest epoch that there ever was. A store that has lost some cannot know it, and takes the time of day.
     pub epochs: u8,
-    /// Whose lock an operator is releasing by force, the token being dead already.
-    pub forcing: Option<u8>,
+    /// What is left to do of a release by force.
+    pub forcing: Option<Forcing>,
     /// Every token that was handed out.
     pub tokens: Vec<Token>,
     /// How many acquisitions there were: each has the next number as its holder.
@@ -238,6 +247,7 @@ pub enum Action {
     Rebase,
     ForceRetire,
     ForceDelete,
+    ForceMark,
     Replicate,
     Failover,
 }
@@ -319,6 +329,7 @@ impl Model for Fence {
             Action::Rebase,
             Action::ForceRetire,
             Action::ForceDelete,
+            Action::ForceMark,
             Action::Replicate,
             Action::Failover,
         ]);

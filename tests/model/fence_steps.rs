@@ -2,7 +2,7 @@
 
 use fencegate::rule::{Verdict, admit};
 
-use super::fence::{Action, Defect, FORGER, Fence, NOBODY, State, Step, Token};
+use super::fence::{Action, Defect, FORGER, Fence, Forcing, NOBODY, State, Step, Token};
 
 impl Fence {
     /// Does it; `None` where it cannot happen.
@@ -84,20 +84,33 @@ impl Fence {
                     sequence,
                     holder: NOBODY,
                 };
-                let sealed = state.store.mark.filter(|mark| mark.holder == holder);
-                if let Some(mark) = sealed.filter(|_| !self.is(Defect::ForceLeavesMark)) {
-                    state.retire(mark);
-                }
+                self.force_retire(state, holder);
+                state.forcing = Some(Forcing::Delete { holder, dead });
+            }
+            Action::ForceDelete => {
+                let Some(Forcing::Delete { holder, dead }) = state.forcing else {
+                    return None;
+                };
+                state.delete(holder);
+                state.forcing = Some(Forcing::Mark { holder, dead });
+            }
+            Action::ForceMark => {
+                let Some(Forcing::Mark { holder, dead }) = state.forcing else {
+                    return None;
+                };
+                state.forcing = None;
                 // Not sealed yet, and never to be: its number is used up.
-                if self.rule(state, dead, true) == Verdict::Seal && !self.is(Defect::ForceLeavesUnsealed) {
+                let bound = *state.store.bound.get_or_insert(state.service.history);
+                let ours = bound == state.service.history && state.store.epoch == dead.epoch;
+                if ours
+                    && self.rule(state, dead, true) == Verdict::Seal
+                    && !self.is(Defect::ForceLeavesUnsealed)
+                {
                     state.end_transactions_of_others(dead);
                     state.store.mark = Some(dead);
                 }
-                state.forcing = Some(holder);
-            }
-            Action::ForceDelete => {
-                let holder = state.forcing.take()?;
-                state.delete(holder);
+                // Or it was sealed before that.
+                self.force_retire(state, holder);
                 state.released.add(holder);
             }
             Action::Replicate => {
@@ -112,6 +125,13 @@ impl Fence {
             }
         }
         Some(())
+    }
+
+    fn force_retire(&self, state: &mut State, holder: u8) {
+        let sealed = state.store.mark.filter(|mark| mark.holder == holder);
+        if let Some(mark) = sealed.filter(|_| !self.is(Defect::ForceLeavesMark)) {
+            state.retire(mark);
+        }
     }
 
     /// The client's next step.
