@@ -8,6 +8,7 @@ mod gateway;
 mod grants;
 mod guard;
 mod interop;
+mod pages;
 mod postgres_locks;
 mod readme;
 #[cfg(feature = "redis")]

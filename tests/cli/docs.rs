@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use super::Terminal;
-use crate::gateway::program::Program;
+use crate::{gateway::program::Program, pages::examples};
 
 const PAGE: &str = include_str!("../../docs/cli.md");
 
@@ -56,35 +56,10 @@ async fn every_verb_and_every_variable_is_there() {
     }
 }
 
-/// A command, and what it prints.
-struct Example {
-    command: String,
-    printed: String,
-}
-
-fn examples() -> Vec<Example> {
-    let mut examples: Vec<Example> = Vec::new();
-    let blocks = PAGE.split("```console\n").skip(1);
-    for line in blocks.flat_map(|block| block.split("```").next().unwrap().lines()) {
-        match line.strip_prefix("$ ") {
-            Some(command) => examples.push(Example {
-                command: command.into(),
-                printed: String::new(),
-            }),
-            None => {
-                let printed = &mut examples.last_mut().unwrap().printed;
-                printed.push_str(line);
-                printed.push('\n');
-            }
-        }
-    }
-    examples
-}
-
 #[tokio::test]
 async fn the_examples_print_what_they_show() {
     let terminal = Terminal::open().await;
-    let examples = examples();
+    let examples = examples(PAGE);
     assert!(examples.len() > 20);
     // One shell for all, since they set variables for each other.
     let end = "-- end of an example --";
