@@ -7,7 +7,7 @@ FROM rust:1.94-bookworm AS build
 WORKDIR /src
 COPY . .
 # .cargo/config.toml has a stand-in for protoc, so nothing else is needed.
-RUN cargo build --release --locked --bin fencegate \
+RUN cargo build --release --locked --features otel --bin fencegate \
     && install -s target/release/fencegate /usr/local/bin/fencegate
 
 FROM debian:bookworm-slim

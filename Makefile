@@ -22,16 +22,16 @@ demo-picture: ## Draw the README's picture anew, from a run of the demo
 test: ## Run the tests, on real servers (installs those that are missing)
 	@tools/install test
 	@if cargo nextest --version >/dev/null 2>&1; \
-	then set -x; cargo nextest run; \
-	else set -x; cargo test --lib --bins --tests; fi
+	then set -x; cargo nextest run --all-features; \
+	else set -x; cargo test --all-features --lib --bins --tests; fi
 
 test-interop: ## Run the tests with other programs that take the same locks (installs those that are missing)
 	@tools/install test
-	cargo test --test suite interop::
+	cargo test --all-features --test suite interop::
 
 test-api: ## Ask a running gateway what its OpenAPI description allows, and what it does not
 	@tools/install api
-	@cargo test --no-run
+	@cargo test --all-features --no-run
 	@tools/test-api
 
 check: ## Run all that CI runs: format, lints, features, documentation, tests
@@ -59,7 +59,7 @@ clippy:
 	cargo clippy --all-targets --all-features -- -D warnings
 
 # Each feature by itself, as somebody may take just that one, and none at all.
-FEATURES := etcd zookeeper redis postgres sqlite gateway client cli
+FEATURES := etcd zookeeper redis postgres sqlite gateway client cli otel
 features:
 	@set -e; for feature in "" $(FEATURES); do \
 		echo "cargo clippy --lib --bins --no-default-features --features '$$feature' -- -D warnings"; \

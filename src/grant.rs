@@ -9,6 +9,8 @@ mod foreign;
 
 use std::{sync::Arc, time::Duration};
 
+use tracing::Instrument;
+
 use crate::{
     clock::Moment,
     database::DatabaseError,
@@ -183,6 +185,11 @@ impl Locks {
     /// # Cancel safety
     /// As [`Locks::acquire`].
     pub async fn grant(&self, name: &FenceName, options: Options) -> Result<Grant, GrantError> {
+        let span = tracing::debug_span!("grant", fence = %name, lock_service = %self.service.kind());
+        self.grant_in_time(name, options).instrument(span).await
+    }
+
+    async fn grant_in_time(&self, name: &FenceName, options: Options) -> Result<Grant, GrantError> {
         let until = Moment::now() + options.wait;
         match self.grant_once(name, options.clone()).await {
             // Ended by force, or expired, before it was sealed: nothing was promised yet.
@@ -216,7 +223,8 @@ impl Locks {
             wait: options.wait,
             floor: floor.unwrap_or(0),
         };
-        let held = self.service.acquire(&request).await?;
+        let acquire = self.service.acquire(&request);
+        let held = acquire.instrument(tracing::debug_span!("acquire")).await?;
         let claim = held.claim.clone();
         let mut unsealed = GiveBack {
             service: &self.service,
@@ -227,7 +235,8 @@ impl Locks {
         };
         let sealed = async {
             self.check_history(before.clone(), &held.identity).await?;
-            self.seal(before, held, holder).await
+            let seal = self.seal(before, held, holder);
+            seal.instrument(tracing::debug_span!("seal")).await
         }
         .await;
         // What is refused is given back before the caller hears of it; what fails of that goes on in the background.

@@ -2,7 +2,9 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+
+use super::traces::{self, Traces};
 
 /// For a service.
 pub(super) const SERVICE: &str = "info,sqlx=warn";
@@ -11,8 +13,9 @@ pub(super) const QUIET: &str = "warn,sqlx=error";
 /// For the demo, which tells what goes wrong itself.
 pub(super) const SILENT: &str = "off";
 
-/// Starts logging, filtered as `FENCEGATE_LOG` or else `RUST_LOG` says, or by default.
-pub(super) fn start(default: &str) {
+/// Starts logging, filtered as `FENCEGATE_LOG` or else `RUST_LOG` says, or by default. A service has traces as well, where
+/// the environment names a collector, until what is returned is dropped.
+pub(super) fn start(default: &str) -> Option<Traces> {
     let wanted = ["FENCEGATE_LOG", "RUST_LOG"]
         .into_iter()
         .filter_map(|name| std::env::var(name).ok())
@@ -26,17 +29,32 @@ pub(super) fn start(default: &str) {
         None => EnvFilter::new(default),
     };
     // Nobody may be reading, and complaining about that where nobody reads would panic.
-    let log = fmt()
-        .with_env_filter(filter)
+    let log = fmt::layer()
         .with_writer(std::io::stderr)
         .log_internal_errors(false);
-    if std::io::stderr().is_terminal() {
-        log.compact().init();
+    let log = if std::io::stderr().is_terminal() {
+        log.compact().boxed()
     } else {
         log.json()
             .flatten_event(true)
             .with_current_span(false)
             .with_span_list(false)
-            .init();
+            .boxed()
+    };
+    let logging = tracing_subscriber::registry().with(log.with_filter(filter));
+    if default != SERVICE || !traces::wanted() {
+        logging.init();
+        return None;
+    }
+    match traces::layer() {
+        Ok((layer, traces)) => {
+            logging.with(layer).init();
+            Some(traces)
+        }
+        Err(error) => {
+            logging.init();
+            tracing::warn!(%error, "there will be no traces");
+            None
+        }
     }
 }

@@ -28,6 +28,7 @@ mod servers;
 mod settings;
 mod through_gateway;
 mod token;
+mod traces;
 mod write;
 
 use std::{process::ExitCode, sync::LazyLock};
@@ -46,6 +47,7 @@ static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
         ("redis", cfg!(feature = "redis")),
         ("postgres", cfg!(feature = "postgres")),
         ("sqlite", cfg!(feature = "sqlite")),
+        ("otel", cfg!(feature = "otel")),
     ];
     let built_in: Vec<_> = features
         .iter()
@@ -105,7 +107,7 @@ pub async fn run() -> ExitCode {
     let line: Vec<_> = std::env::args_os().collect();
     let settings = Settings::read(Cli::command(), &line).unwrap_or_else(|error| error.exit());
     let cli = Cli::from_arg_matches(&settings.matches).unwrap_or_else(|error| error.exit());
-    logging::start(match cli.verb {
+    let _traces = logging::start(match cli.verb {
         Verb::Serve(_) => logging::SERVICE,
         Verb::Demo(_) => logging::SILENT,
         _ => logging::QUIET,

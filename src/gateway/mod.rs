@@ -41,6 +41,7 @@ use std::sync::Arc;
 use axum::{Router, middleware};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument;
 use utoipa_axum::router::OpenApiRouter;
 
 pub use config::Config;
@@ -200,7 +201,7 @@ impl Gateway {
         work: impl Future<Output = T> + Send + 'static,
     ) -> Result<T, Problem> {
         let limit = self.config.write_timeout;
-        match tokio::time::timeout(limit, self.tasks.spawn(work)).await {
+        match tokio::time::timeout(limit, self.tasks.spawn(work.in_current_span())).await {
             Ok(Ok(done)) => Ok(done),
             Ok(Err(failed)) => match failed.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),

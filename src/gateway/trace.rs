@@ -1,6 +1,7 @@
 //! Traces: each request's span, and the W3C `traceparent` that a client may send with it.
 //!
-//! Spans are at the level of debugging and below, so they cost nothing where nobody wants them.
+//! Spans are at the level of debugging and below, so they cost nothing where nobody wants them. With the feature `otel`
+//! they become those of OpenTelemetry, and a request's is a child of the client's.
 
 use axum::http::{HeaderMap, HeaderName};
 use tracing::{Span, field::Empty};
@@ -45,6 +46,32 @@ pub(super) fn end(span: &Span, status: u16, problem: Option<&Problem>) {
 }
 
 /// Makes the span one of the client's trace.
+#[cfg(feature = "otel")]
+fn follow(span: &Span, headers: &HeaderMap) {
+    use opentelemetry::propagation::{Extractor, TextMapPropagator};
+    use opentelemetry_sdk::propagation::TraceContextPropagator;
+    use tracing_opentelemetry::OpenTelemetrySpanExt;
+
+    struct Headers<'a>(&'a HeaderMap);
+
+    impl Extractor for Headers<'_> {
+        fn get(&self, key: &str) -> Option<&str> {
+            self.0.get(key)?.to_str().ok()
+        }
+
+        fn keys(&self) -> Vec<&str> {
+            self.0.keys().map(HeaderName::as_str).collect()
+        }
+    }
+
+    if id(headers).is_some() {
+        let client = TraceContextPropagator::new().extract(&Headers(headers));
+        // Fails where the program has no layer for it, and then nobody looks.
+        let _ = span.set_parent(client);
+    }
+}
+
+#[cfg(not(feature = "otel"))]
 fn follow(_: &Span, _: &HeaderMap) {}
 
 /// The id of the trace that a request belongs to, if its client has one and says so as it should.

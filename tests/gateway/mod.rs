@@ -31,6 +31,8 @@ mod requests;
 mod secrets;
 mod tls;
 mod tokens;
+#[cfg(feature = "otel")]
+mod traces;
 mod transactions;
 mod typed;
 

@@ -17,6 +17,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
 };
+use tracing::Instrument;
 
 use super::{
     batch::{Batch, Verdicts},
@@ -266,7 +267,8 @@ impl Lane {
                 continue;
             }
             let (writes, began) = (batch.len(), Instant::now());
-            let executed = self.execute(&batch).await;
+            let span = tracing::debug_span!("batch", writes);
+            let executed = self.execute(&batch).instrument(span).await;
             if let Some(watch) = self.watch.get() {
                 let took = began.elapsed();
                 watch.tell(&watch::Batch { writes, took });
