@@ -12,6 +12,7 @@ use std::{sync::Arc, time::Duration};
 use tracing::Instrument;
 
 use crate::{
+    SPANS,
     clock::Moment,
     database::DatabaseError,
     guard::Refusal,
@@ -185,7 +186,8 @@ impl Locks {
     /// # Cancel safety
     /// As [`Locks::acquire`].
     pub async fn grant(&self, name: &FenceName, options: Options) -> Result<Grant, GrantError> {
-        let span = tracing::debug_span!("grant", fence = %name, lock_service = %self.service.kind());
+        let span =
+            tracing::debug_span!(target: SPANS, "grant", fence = %name, lock_service = %self.service.kind());
         self.grant_in_time(name, options).instrument(span).await
     }
 
@@ -224,7 +226,9 @@ impl Locks {
             floor: floor.unwrap_or(0),
         };
         let acquire = self.service.acquire(&request);
-        let held = acquire.instrument(tracing::debug_span!("acquire")).await?;
+        let held = acquire
+            .instrument(tracing::debug_span!(target: SPANS, "acquire"))
+            .await?;
         let claim = held.claim.clone();
         let mut unsealed = GiveBack {
             service: &self.service,
@@ -236,7 +240,7 @@ impl Locks {
         let sealed = async {
             self.check_history(before.clone(), &held.identity).await?;
             let seal = self.seal(before, held, holder);
-            seal.instrument(tracing::debug_span!("seal")).await
+            seal.instrument(tracing::debug_span!(target: SPANS, "seal")).await
         }
         .await;
         // What is refused is given back before the caller hears of it; what fails of that goes on in the background.

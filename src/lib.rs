@@ -56,6 +56,9 @@ pub use retry::{Retry, retry};
 pub use store::{Store, StoreError};
 pub use token::{Epoch, Holder, Mark, Sequence, Token, TokenError};
 
+/// The target of every span, so that a filter can let them pass whatever is logged.
+const SPANS: &str = "fencegate::traces";
+
 /// The README's Rust is compiled with the documentation's.
 #[cfg(all(doctest, feature = "etcd", feature = "postgres"))]
 #[doc = include_str!("../README.md")]

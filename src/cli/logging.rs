@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt, registry, util::SubscriberInitExt};
 
 use super::traces::{self, Traces};
 
@@ -41,18 +41,23 @@ pub(super) fn start(default: &str) -> Option<Traces> {
             .with_span_list(false)
             .boxed()
     };
-    let logging = tracing_subscriber::registry().with(log.with_filter(filter));
-    if default != SERVICE || !traces::wanted() {
-        logging.init();
-        return None;
-    }
-    match traces::layer() {
-        Ok((layer, traces)) => {
-            logging.with(layer).init();
+    // Not a filter for each layer: what sqlx asks of those then costs the next event.
+    let wanted = (default == SERVICE && traces::wanted()).then(traces::layer);
+    match wanted.transpose() {
+        Ok(Some((layer, traces))) => {
+            registry()
+                .with(filter.add_directive(traces::spans()))
+                .with(log)
+                .with(layer)
+                .init();
             Some(traces)
         }
+        Ok(None) => {
+            registry().with(filter).with(log).init();
+            None
+        }
         Err(error) => {
-            logging.init();
+            registry().with(filter).with(log).init();
             tracing::warn!(%error, "there will be no traces");
             None
         }

@@ -1,11 +1,15 @@
 //! Traces of the gateway, sent to a collector by the OpenTelemetry protocol (OTLP over HTTP, protobuf).
 //!
 //! They are for whoever sets `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`; the other variables of
-//! the OpenTelemetry specification count too (`OTEL_SERVICE_NAME`, `OTEL_TRACES_SAMPLER`, ...). Only spans of ours go
-//! out, never events of the log or spans of libraries.
+//! the OpenTelemetry specification count too (`OTEL_SERVICE_NAME`, `OTEL_TRACES_SAMPLER`, ...). What is logged within a span
+//! goes out with it.
 
 use anyhow::Result;
-use tracing_subscriber::{Layer, registry::LookupSpan};
+use tracing_subscriber::{
+    Layer,
+    filter::{Directive, LevelFilter},
+    registry::LookupSpan,
+};
 
 pub(super) use export::{Traces, layer};
 
@@ -19,13 +23,20 @@ pub(super) fn wanted() -> bool {
     .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()))
 }
 
+/// Lets the library's spans pass, whatever is logged.
+pub(super) fn spans() -> Directive {
+    // A constant, so there is nothing that could not be read.
+    "fencegate::traces=debug"
+        .parse()
+        .unwrap_or_else(|_| LevelFilter::DEBUG.into())
+}
+
 #[cfg(feature = "otel")]
 mod export {
     use opentelemetry::trace::TracerProvider;
     use opentelemetry_otlp::SpanExporter;
     use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
-    use tracing::{Level, Subscriber};
-    use tracing_subscriber::filter::filter_fn;
+    use tracing::Subscriber;
 
     use super::{Layer, LookupSpan, Result};
 
@@ -59,15 +70,11 @@ mod export {
             .with_resource(resource.build())
             .with_batch_exporter(exporter)
             .build();
-        let ours = filter_fn(|about| {
-            about.is_span() && *about.level() <= Level::DEBUG && about.target().starts_with("fencegate")
-        });
         let layer = tracing_opentelemetry::layer()
             .with_tracer(provider.tracer("fencegate"))
             .with_location(false)
             .with_threads(false)
-            .with_tracked_inactivity(false)
-            .with_filter(ours.with_max_level_hint(Level::DEBUG));
+            .with_tracked_inactivity(false);
         Ok((layer, Traces(provider)))
     }
 }

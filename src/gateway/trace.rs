@@ -1,18 +1,20 @@
 //! Traces: each request's span, and the W3C `traceparent` that a client may send with it.
 //!
-//! Spans are at the level of debugging and below, so they cost nothing where nobody wants them. With the feature `otel`
+//! Spans are at the level of debugging, so they cost nothing where nobody wants them. With the feature `otel`
 //! they become those of OpenTelemetry, and a request's is a child of the client's.
 
 use axum::http::{HeaderMap, HeaderName};
 use tracing::{Span, field::Empty};
 
 use super::{Problem, request_line::Line};
+use crate::SPANS;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The span of a request.
 pub(super) fn span(line: &Line, headers: &HeaderMap) -> Span {
     let span = tracing::debug_span!(
+        target: SPANS,
         "request",
         otel.name = Empty,
         otel.kind = "server",

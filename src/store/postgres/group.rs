@@ -24,6 +24,7 @@ use super::{
     seen::Seen,
 };
 use crate::{
+    SPANS,
     database::{DatabaseError, postgres::is_dead_connection},
     name::FenceName,
     store::{
@@ -267,7 +268,7 @@ impl Lane {
                 continue;
             }
             let (writes, began) = (batch.len(), Instant::now());
-            let span = tracing::debug_span!("batch", writes);
+            let span = tracing::debug_span!(target: SPANS, "batch", writes);
             let executed = self.execute(&batch).instrument(span).await;
             if let Some(watch) = self.watch.get() {
                 let took = began.elapsed();
