@@ -4,7 +4,7 @@
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-picture test test-interop test-api bench check model fmt clean format-check clippy features doc doctest
+.PHONY: help demo demo-picture test test-interop test-api fuzz bench check model fmt clean format-check clippy features doc doctest
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(MAKEFILE_LIST) | \
@@ -41,6 +41,17 @@ check: ## Run all that CI runs: format, lints, features, documentation, tests
 model: ## Explore the model of grants and that of Redlock exhaustively (MODEL=large: for longer)
 	@tools/install build
 	cargo test --release --no-default-features --test model -- --nocapture --test-threads 1
+
+# What it finds is in fuzz/artifacts: mend it, and keep the input in fuzz/seeds, where the tests look.
+SECONDS ?= 30
+FUZZED := tokens names merge_patches addresses token_headers paths conditions
+fuzz: ## Make up tokens, names, URLs, headers and patches (SECONDS=30 for each kind)
+	@tools/install fuzz
+	@set -e; for target in $(FUZZED); do \
+		mkdir -p fuzz/corpus/$$target; \
+		cargo +nightly fuzz run --fuzz-dir fuzz $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+			-max_total_time=$(SECONDS) -max_len=600 -print_final_stats=1; \
+	done
 
 bench: ## Measure the gateway and the guard against bare Postgres (ROUNDS=1 SECONDS=2 to try it)
 	@tools/install bench

@@ -27,6 +27,9 @@ pub mod clock;
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub mod connect;
 pub mod database;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(feature = "gateway")]
 pub mod gateway;
 pub mod grant;

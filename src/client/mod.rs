@@ -32,7 +32,7 @@ mod health;
 mod lease;
 mod leases;
 mod listing;
-mod path;
+pub(crate) mod path;
 mod records;
 mod rejections;
 mod request;

@@ -16,7 +16,7 @@ const KEY: &AsciiSet = &SEGMENT.remove(b'/');
 
 pub(super) const FENCES: &str = "/v1/fences";
 
-pub(super) fn fence(fence: &FenceName) -> String {
+pub(crate) fn fence(fence: &FenceName) -> String {
     format!("{FENCES}/{}", utf8_percent_encode(fence.as_str(), SEGMENT))
 }
 
@@ -28,7 +28,7 @@ pub(super) fn records(name: &FenceName) -> String {
     format!("{}/records", fence(name))
 }
 
-pub(super) fn record(name: &FenceName, key: &RecordKey) -> String {
+pub(crate) fn record(name: &FenceName, key: &RecordKey) -> String {
     format!("{}/{}", records(name), utf8_percent_encode(key.as_str(), KEY))
 }
 

@@ -16,6 +16,8 @@ mod events;
 mod exchange;
 mod fences;
 mod foreign;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod health;
 mod idempotency;
 mod leases;

@@ -35,9 +35,7 @@ impl<S: Sync> FromRequestParts<S> for Key {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let key = split(parts.uri.path()).and_then(|(_, rest)| rest.strip_prefix(RECORDS));
-        let key = decode(key.ok_or_else(Problem::route_not_found)?)?.parse();
-        Ok(Self(key.map_err(|error| Problem::name_malformed(&error))?))
+        key(parts.uri.path()).map(Self)
     }
 }
 
@@ -45,6 +43,13 @@ impl<S: Sync> FromRequestParts<S> for Key {
 pub(super) fn fence(path: &str) -> Option<Result<FenceName, Problem>> {
     let (name, _) = split(path)?;
     Some(decode(name).and_then(|name| name.parse().map_err(|error| Problem::name_malformed(&error))))
+}
+
+/// The record in a path.
+pub(super) fn key(path: &str) -> Result<RecordKey, Problem> {
+    let key = split(path).and_then(|(_, rest)| rest.strip_prefix(RECORDS));
+    let key = decode(key.ok_or_else(Problem::route_not_found)?)?.parse();
+    key.map_err(|error| Problem::name_malformed(&error))
 }
 
 /// The fence as it was sent, and what follows it.

@@ -76,7 +76,7 @@ impl<S: Sync> OptionalFromRequestParts<S> for Presented {
 }
 
 /// A header that is there but unreadable is never taken for one that is not.
-fn read(headers: &HeaderMap) -> Result<Option<ShownToken>, Problem> {
+pub(super) fn read(headers: &HeaderMap) -> Result<Option<ShownToken>, Problem> {
     let mut presented = headers
         .get_all(FENCING_TOKEN)
         .iter()

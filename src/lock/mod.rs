@@ -13,7 +13,11 @@
 
 #[cfg(feature = "etcd")]
 pub mod etcd;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod giving_back;
+#[cfg(any(feature = "etcd", feature = "zookeeper"))]
+mod host;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "redis")]

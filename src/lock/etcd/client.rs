@@ -10,9 +10,12 @@ use etcd_client::{
 
 use crate::{
     clock::Moment,
-    lock::{LOCK_PREFIX, LockError},
+    lock::{LOCK_PREFIX, LockError, host},
     name::FenceName,
 };
+
+/// Where etcd listens, unless told otherwise.
+const PORT: u16 = 2379;
 
 /// How long a call may take, all tries together.
 const LIMIT: Duration = Duration::from_secs(3);
@@ -310,7 +313,7 @@ fn may_pass(error: &Error) -> bool {
 }
 
 /// `etcd://a:2379,b:2379/prefix` to addresses and prefix.
-fn parse(url: &str) -> Result<(Vec<String>, String), LockError> {
+pub(in crate::lock) fn parse(url: &str) -> Result<(Vec<String>, String), LockError> {
     let wrong = |detail: &str| LockError::Unexpected {
         service: "etcd".into(),
         detail: format!("{detail}: write etcd://host:2379,host:2379/prefix"),
@@ -322,20 +325,16 @@ fn parse(url: &str) -> Result<(Vec<String>, String), LockError> {
     if hosts.contains('@') {
         return Err(wrong("user names in its URL are not supported yet"));
     }
-    let addresses: Vec<String> = hosts
-        .split(',')
-        .map(|host| {
-            if host.contains(':') {
-                host.to_owned()
-            } else {
-                format!("{host}:2379")
-            }
-        })
-        .collect();
-    if addresses.iter().any(|address| address.starts_with(':')) {
-        return Err(wrong("a host is missing in its URL"));
-    }
+    let address = |text: &str| {
+        let (host, port) = host::read(text)?;
+        Some(format!("{host}:{}", port.unwrap_or(PORT)))
+    };
+    let addresses: Option<Vec<String>> = hosts.split(',').map(address).collect();
+    let addresses = addresses.ok_or_else(|| wrong("a host is missing in its URL, or cannot be read"))?;
     let prefix = prefix.trim_end_matches('/');
+    if prefix.contains("//") || prefix.chars().any(char::is_control) {
+        return Err(wrong("its path has an empty part, or a control character"));
+    }
     Ok((
         addresses,
         if prefix.is_empty() {
@@ -360,7 +359,22 @@ mod tests {
             parse("etcd://a:1,b:2/team/locks/").unwrap(),
             (vec!["a:1".into(), "b:2".into()], "team/locks".into())
         );
-        for url in ["etcd:", "etcd://", "etcd://a,,b", "etcd://u:p@a/x", "etcd:///x"] {
+        assert_eq!(
+            parse("etcd://[::1],[::1]:1//x").unwrap(),
+            (vec!["[::1]:2379".into(), "[::1]:1".into()], "/x".into())
+        );
+        for url in [
+            "etcd:",
+            "etcd://",
+            "etcd://a,,b",
+            "etcd://u:p@a/x",
+            "etcd:///x",
+            "etcd://a:",
+            "etcd://a:+1",
+            "etcd://a b",
+            "etcd://::1",
+            "etcd://a/x//y",
+        ] {
             assert!(parse(url).is_err(), "{url}");
         }
     }

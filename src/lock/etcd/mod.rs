@@ -9,7 +9,7 @@
 //! every acquisition are two more raft writes.
 
 mod acquire;
-mod client;
+pub(in crate::lock) mod client;
 mod entry;
 mod leases;
 mod line;

@@ -55,7 +55,11 @@ impl Address {
         }
         let known = |name: &str| name == "prefix" || (parts.is_sentinel() && name.starts_with("sentinel_"));
         if let Some((name, _)) = parts.query.iter().find(|(name, _)| !known(name)) {
-            return Err(AddressError::Parameter(name.clone()));
+            // A password with a question mark that is not encoded ends up here.
+            return Err(match url.rsplit_once('@') {
+                Some((before, _)) if before.contains('?') => AddressError::Host,
+                _ => AddressError::Parameter(name.clone()),
+            });
         }
         let servers = match parts.scheme {
             "redis" | "rediss" => Servers::One(parts.one()?),

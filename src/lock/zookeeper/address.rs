@@ -1,7 +1,7 @@
 //! Where ZooKeeper is, and what our znodes are called there.
 
 use crate::{
-    lock::{LOCK_PREFIX, LockError},
+    lock::{LOCK_PREFIX, LockError, host},
     name::FenceName,
 };
 
@@ -12,7 +12,7 @@ const FEWEST_TRIES: usize = 16;
 
 /// A ZooKeeper ensemble, and the place of the locks in it.
 #[derive(Debug, Clone)]
-pub(super) struct Address {
+pub(in crate::lock) struct Address {
     servers: Vec<String>,
     /// An absolute path.
     prefix: String,
@@ -20,14 +20,14 @@ pub(super) struct Address {
 
 impl Address {
     /// Reads `zookeeper://h1:2181,h2:2181/prefix`.
-    pub(super) fn parse(url: &str) -> Result<Self, LockError> {
+    pub(in crate::lock) fn parse(url: &str) -> Result<Self, LockError> {
         let rest = url.strip_prefix("zookeeper://").unwrap_or_default();
         let (servers, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         if rest.contains('@') {
             return Err(unusable("users and passwords are not supported"));
         }
         let servers: Vec<_> = servers.split(',').map(str::to_owned).collect();
-        if servers.iter().any(|server| !is_server(server)) {
+        if servers.iter().any(|server| host::read(server).is_none()) {
             return Err(unusable(
                 "give zookeeper://host:2181,host:2181/prefix, where the prefix may be left out",
             ));
@@ -54,7 +54,7 @@ impl Address {
     }
 
     /// What the client is to connect to.
-    pub(super) fn connect_string(&self) -> String {
+    pub(in crate::lock) fn connect_string(&self) -> String {
         let tries = FEWEST_TRIES.next_multiple_of(self.servers.len());
         let servers: Vec<_> = self
             .servers
@@ -67,45 +67,32 @@ impl Address {
     }
 
     /// As the URL names them: the port may be left out.
-    pub(super) fn servers(&self) -> &[String] {
+    pub(in crate::lock) fn servers(&self) -> &[String] {
         &self.servers
     }
 
     /// For messages.
-    pub(super) fn service(&self) -> String {
+    pub(in crate::lock) fn service(&self) -> String {
         format!("zookeeper at {}", self.servers.join(","))
     }
 
     /// The znode whose children contend for a fence.
-    pub(super) fn lock_path(&self, name: &FenceName) -> String {
+    pub(in crate::lock) fn lock_path(&self, name: &FenceName) -> String {
         format!("{}/{}", self.prefix, escape(name.as_str()))
     }
 
     /// The znode of our number: beside the locks, so that it cannot be a fence, and stays when they are removed.
-    pub(super) fn identity_path(&self) -> String {
+    pub(in crate::lock) fn identity_path(&self) -> String {
         format!("{}-identity", self.prefix)
     }
 
     /// The znode above the locks and the identity; `None` if that is the root.
-    pub(super) fn folder(&self) -> Option<&str> {
+    pub(in crate::lock) fn folder(&self) -> Option<&str> {
         self.prefix
             .rsplit_once('/')
             .map(|(folder, _)| folder)
             .filter(|folder| !folder.is_empty())
     }
-}
-
-fn is_server(text: &str) -> bool {
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => (host, port),
-        _ => (text, "2181"),
-    };
-    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    let is_host = match bare {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => !host.is_empty() && !host.contains([':', '[', ']', ' ']),
-    };
-    is_host && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
 
 fn unusable(detail: &str) -> LockError {
@@ -166,6 +153,9 @@ mod tests {
             "zookeeper://a,",
             "zookeeper://a:b",
             "zookeeper://a:0",
+            "zookeeper://a:+80",
+            "zookeeper://a:080",
+            "zookeeper://a\tb",
             "zookeeper://::1",
             "zookeeper://u:p@a",
             "zookeeper://a//",

@@ -21,7 +21,7 @@
 //! the percent sign, are written as `%XX`, the bytes of their UTF-8.
 
 mod acquire;
-mod address;
+pub(in crate::lock) mod address;
 mod claims;
 mod entry;
 mod handover;
