@@ -4,7 +4,7 @@
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-picture test test-interop test-api fuzz bench check model fmt clean format-check clippy features doc doctest
+.PHONY: help demo demo-picture test test-interop test-api fuzz bench check model chaos fmt clean format-check clippy features doc doctest
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(MAKEFILE_LIST) | \
@@ -36,7 +36,7 @@ test-api: ## Ask a running gateway what its OpenAPI description allows, and what
 
 check: ## Run all that CI runs: format, lints, features, documentation, tests
 	@tools/install check
-	@$(MAKE) --no-print-directory format-check clippy features doc test test-api doctest model
+	@$(MAKE) --no-print-directory format-check clippy features doc test test-api doctest model chaos
 
 model: ## Explore the model of grants and that of Redlock exhaustively (MODEL=large: for longer)
 	@tools/install build
@@ -53,6 +53,11 @@ fuzz: ## Make up tokens, names, URLs, headers and patches (SECONDS=30 for each k
 			-max_total_time=$(SECONDS) -max_len=600 -print_final_stats=1; \
 	done
 
+chaos: ## Break servers under clients, and check what they saw (MINUTES=, SEEDS=, LOCKS=, FAULT=, SEED=, PROOF=)
+	@tools/install test
+	@cargo build
+	cargo test --test chaos -- --nocapture --test-threads 1
+
 bench: ## Measure the gateway and the guard against bare Postgres (ROUNDS=1 SECONDS=2 to try it)
 	@tools/install bench
 	cargo bench --bench speed
@@ -68,6 +73,7 @@ format-check:
 
 clippy:
 	cargo clippy --all-targets --all-features -- -D warnings
+	cargo clippy --test model --test chaos --all-features -- -D warnings
 
 # Each feature by itself, as somebody may take just that one, and none at all.
 FEATURES := etcd zookeeper redis postgres sqlite gateway client cli otel

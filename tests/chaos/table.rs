@@ -1,0 +1,91 @@
+//! The summary, and where it is kept.
+
+use std::{collections::BTreeMap, fmt::Write, path::Path};
+
+use crate::{
+    plan::{Fault, LockService},
+    round::Tally,
+};
+
+const BEGIN: &str = "<!-- make chaos writes from here -->";
+const END: &str = "<!-- to here -->";
+
+#[derive(Default)]
+pub struct Table(BTreeMap<(LockService, Fault), Tally>);
+
+impl Table {
+    pub fn add(&mut self, service: LockService, fault: Fault, tally: &Tally) {
+        self.0.entry((service, fault)).or_default().add(tally);
+    }
+
+    pub fn total(&self) -> Tally {
+        let mut total = Tally::default();
+        self.0.values().for_each(|tally| total.add(tally));
+        total
+    }
+
+    /// In Markdown.
+    pub fn render(&self) -> String {
+        let mut text = String::from(
+            "| lock service | fault | histories | operations | acknowledged | refused | unknown | violations | control: histories | that lost | updates lost |\n\
+             | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
+        );
+        for ((service, fault), tally) in &self.0 {
+            line(&mut text, service.name(), fault.name(), tally);
+        }
+        line(&mut text, "all", "", &self.total());
+        text
+    }
+
+    /// In one sentence.
+    pub fn said(&self) -> String {
+        let total = self.total();
+        let found = match total.violations {
+            0 => format!("No violation found in {} histories", total.histories),
+            some => format!("{some} VIOLATIONS found in {} histories", total.histories),
+        };
+        format!(
+            "{found} with {} operations. With the fence off, {} of {} histories lost {} acknowledged updates.",
+            total.operations, total.controls_that_lost, total.controls, total.lost
+        )
+    }
+
+    /// Between the two marks of a page.
+    pub fn write_into(&self, page: &Path, about: &str) {
+        let text = std::fs::read_to_string(page).unwrap();
+        let (before, rest) = text.split_once(BEGIN).expect("the mark where the table begins");
+        let (_, after) = rest.split_once(END).expect("the mark where the table ends");
+        let said = format!(
+            "{about}\n\n**{}**\n\n{}\n{}",
+            self.said(),
+            self.render(),
+            faults()
+        );
+        std::fs::write(page, format!("{before}{BEGIN}\n\n{said}\n{END}{after}")).unwrap();
+    }
+}
+
+fn line(text: &mut String, service: &str, fault: &str, tally: &Tally) {
+    writeln!(
+        text,
+        "| {service} | {fault} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+        tally.histories,
+        tally.operations,
+        tally.acknowledged,
+        tally.refused,
+        tally.unknown,
+        tally.violations,
+        tally.controls,
+        tally.controls_that_lost,
+        tally.lost
+    )
+    .unwrap();
+}
+
+fn faults() -> String {
+    let mut text = String::from("| fault | what it is |\n| --- | --- |\n");
+    for fault in Fault::ALL {
+        writeln!(text, "| {} | {} |", fault.name(), fault.explained()).unwrap();
+    }
+    text
+}
