@@ -12,7 +12,7 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -86,9 +86,26 @@ fn finish(api: &mut Value) {
         json!({"type": "string", "format": "binary"});
     let get = &mut api["paths"]["/v1/fences/{fence}/records/{*key}"]["get"];
     get["responses"]["200"]["content"]["*/*"] = json!({});
+    api["components"]["securitySchemes"] = json!({
+        "bearer": {
+            "type": "http", "scheme": "bearer",
+            "description": "An API key of `fencegate key new`, or a JSON web token, where the gateway is told whose to accept",
+        },
+        "certificate": {"type": "mutualTLS", "description": "A client's certificate, where the gateway is told whose to accept"},
+    });
     let Some(paths) = api["paths"].as_object_mut() else {
         return;
     };
+    for operation in paths
+        .values_mut()
+        .filter_map(Value::as_object_mut)
+        .flat_map(Map::values_mut)
+    {
+        if operation["responses"]["401"].is_object() {
+            // Neither, where the gateway asks nobody who they are.
+            operation["security"] = json!([{"bearer": []}, {"certificate": []}, {}]);
+        }
+    }
     let paths = std::mem::take(paths).into_iter().map(|(path, mut item)| {
         // HEAD answers as GET does, without the body.
         if path.ends_with("/records/{*key}")
@@ -153,6 +170,30 @@ mod tests {
         let nobodys = ["route-not-found", "method-not-allowed"];
         let all: BTreeSet<_> = problem::names().filter(|name| !nobodys.contains(name)).collect();
         assert_eq!(documented, all);
+    }
+
+    #[test]
+    fn who_may_be_asked_for_credentials_is_told_which() {
+        let api: Value = serde_json::from_str(&DESCRIPTION).unwrap();
+        let schemes = api["components"]["securitySchemes"].as_object().unwrap();
+        for (path, item) in api["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let asked = operation["responses"]["401"].is_object();
+                assert_eq!(
+                    path.starts_with("/v1/") || path == "/metrics",
+                    asked,
+                    "{method} {path}"
+                );
+                let named = operation["security"].as_array().into_iter().flatten();
+                let named: BTreeSet<_> = named.filter_map(Value::as_object).flat_map(Map::keys).collect();
+                assert_eq!(
+                    named.len(),
+                    if asked { schemes.len() } else { 0 },
+                    "{method} {path}"
+                );
+                assert!(named.iter().all(|name| schemes.contains_key(*name)), "{named:?}");
+            }
+        }
     }
 
     #[test]
