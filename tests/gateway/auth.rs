@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{Answer, Client, Gateway, World};
-use crate::support;
+use crate::support::{self, eventually::PATIENCE};
 
 const RIGHTS: [&str; 4] = ["lease", "write", "read", "admin"];
 pub const SECRET: &str = "0123456789abcdef0123456789abcdef-a-secret";
@@ -422,6 +422,40 @@ async fn a_reload_counts_at_once_and_a_bad_file_changes_nothing() {
     assert_eq!(status(clients.key("a")).await, 401);
     // A token that was believed is looked at again: its name is another client's by now.
     assert_eq!(status(&token).await, 401);
+}
+
+/// Who has shown once who it is does not listen for ever.
+#[tokio::test]
+async fn events_end_with_the_credentials_they_are_for() {
+    let world = World::sqlite().await;
+    let clients = Clients::new([("a", json!({"*": RIGHTS}))]);
+    let mut jwts = hs256(clients.folder.path());
+    jwts.leeway = std::time::Duration::ZERO;
+    let config = clients.config(Some(jwts));
+    let authentication = config.authentication.clone().unwrap();
+    let gateway = world.gateway_with(config).await;
+    let listen = async |credential: &str| {
+        let request = gateway.client().request(Method::GET, "/v1/events");
+        let answer = request.bearer_auth(credential).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        answer
+    };
+    let by_key = tokio::spawn(listen(clients.key("a")).await.bytes());
+    let soon = jsonwebtoken::get_current_timestamp() + 3;
+    let by_token = listen(&jwt(
+        &json!({"sub": "j", "exp": soon, "fencegate": {"*": ["read"]}}),
+    ))
+    .await;
+    let heard = tokio::time::timeout(PATIENCE, by_token.bytes()).await;
+    heard.unwrap().unwrap();
+    assert!(jsonwebtoken::get_current_timestamp() >= soon);
+    assert!(!by_key.is_finished());
+    authentication.reload().unwrap();
+    tokio::time::timeout(PATIENCE, by_key)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
 }
 
 #[tokio::test]

@@ -125,10 +125,18 @@ pub(super) struct Verifier {
 /// What a token says.
 type Claims = Map<String, Value>;
 
-/// A token that was believed.
+/// A credential that was believed.
+#[derive(Clone)]
 pub(super) struct Believed {
     pub(super) client: Client,
-    pub(super) until: SystemTime,
+    /// `None` for one that does not end.
+    pub(super) until: Option<SystemTime>,
+}
+
+impl Believed {
+    pub(super) fn counts(&self) -> bool {
+        self.until.is_none_or(|until| SystemTime::now() < until)
+    }
 }
 
 /// Why a token is not believed: what its client may know, and what only the log says.
@@ -181,7 +189,7 @@ impl Verifier {
         let until = Duration::try_from_secs_f64(expires).ok();
         let until = until.and_then(|until| UNIX_EPOCH.checked_add(until)?.checked_add(leeway));
         match until {
-            Some(until) => Ok(Believed { client, until }),
+            Some(_) => Ok(Believed { client, until }),
             None => Err(NotBelieved::of("the JWT's exp is no time", "exp")),
         }
     }

@@ -10,9 +10,10 @@ use axum::{
 };
 use axum_server::tls::TlsInfo;
 
-use super::Client;
+use super::{Client, Standing};
 use crate::gateway::{
     Gateway,
+    events::EVENTS,
     health::{LIVEZ, READYZ},
     metrics::METRICS,
 };
@@ -24,20 +25,26 @@ pub(in crate::gateway) async fn authenticate(
     next: Next,
 ) -> Response {
     let client = match &gateway.config.authentication {
-        None => Ok(gateway.anonymous.clone()),
+        None => Ok((gateway.anonymous.clone(), None)),
         Some(authentication) => {
             let tls = request.extensions().get::<Arc<TlsInfo>>();
-            authentication.client(request.headers(), tls.map(Arc::as_ref))
+            let client = authentication.client(request.headers(), tls.map(Arc::as_ref));
+            client.map(|(client, standing)| (client, Some(standing)))
         }
     };
-    let client = match client {
+    let (client, standing) = match client {
         Ok(client) => client,
-        Err(_) if is_open(&gateway, &request) => Client::nobody(),
+        Err(_) if is_open(&gateway, &request) => (Client::nobody(), None),
         Err(problem) => return problem.into_response(),
     };
     // So that nothing further in can let it out.
     request.headers_mut().remove(header::AUTHORIZATION);
     request.extensions_mut().insert(client.clone());
+    if request.uri().path() == EVENTS {
+        request
+            .extensions_mut()
+            .insert(standing.unwrap_or_else(Standing::forever));
+    }
     let mut answer = next.run(request).await;
     answer.extensions_mut().insert(client);
     answer

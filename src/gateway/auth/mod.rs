@@ -17,6 +17,7 @@ mod key;
 mod layer;
 mod remembered;
 mod rights;
+mod standing;
 
 use std::{
     fmt, io,
@@ -27,6 +28,7 @@ use std::{
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum_server::tls::TlsInfo;
+use tokio_util::sync::CancellationToken;
 
 use super::Problem;
 use clients::Clients;
@@ -39,6 +41,7 @@ pub use jwt::{Jwt, JwtAlgorithm};
 pub use key::{ApiKey, HashedKey};
 pub(super) use layer::authenticate;
 pub(super) use rights::{Fences, Right};
+pub(super) use standing::Standing;
 
 /// How long the names in a certificate are remembered.
 const CERTIFICATE: Duration = Duration::from_secs(3600);
@@ -67,6 +70,8 @@ struct Loaded {
     clients: Clients,
     jwt: Option<jwt::Verifier>,
     remembered: Remembered,
+    /// Cancelled when others were read.
+    replaced: CancellationToken,
 }
 
 impl Authentication {
@@ -82,17 +87,15 @@ impl Authentication {
         })))
     }
 
-    /// Reads the files anew: from the next request on, they count.
+    /// Reads the files anew: from the next request on, they count. Whoever listens to events shows anew who it is.
     ///
     /// # Errors
     /// As [`Authentication::load`]; what was read before goes on counting then.
     pub fn reload(&self) -> Result<(), AuthError> {
         let loaded = Arc::new(Loaded::read(&self.0.credentials)?);
-        *self
-            .0
-            .loaded
-            .write()
-            .unwrap_or_else(|poisoned| poisoned.into_inner()) = loaded;
+        let now = self.0.loaded.write();
+        let before = std::mem::replace(&mut *now.unwrap_or_else(|poisoned| poisoned.into_inner()), loaded);
+        before.replaced.cancel();
         Ok(())
     }
 
@@ -106,11 +109,11 @@ impl Authentication {
         loaded.unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
-    /// Who sends these headers, over a connection with this certificate.
-    fn client(&self, headers: &HeaderMap, tls: Option<&TlsInfo>) -> Result<Client, Problem> {
+    /// Who sends these headers, over a connection with this certificate, and for how long that counts.
+    fn client(&self, headers: &HeaderMap, tls: Option<&TlsInfo>) -> Result<(Client, Standing), Problem> {
         let loaded = self.loaded();
         let mut given = headers.get_all(header::AUTHORIZATION).iter();
-        match (given.next(), given.next()) {
+        let believed = match (given.next(), given.next()) {
             (Some(value), None) => loaded.of_header(value),
             (Some(_), Some(_)) => Err(Problem::unauthenticated(
                 "there is one Authorization header, and no more",
@@ -119,7 +122,12 @@ impl Authentication {
                 Some(der) => loaded.of_certificate(der),
                 None => Err(Problem::no_credentials()),
             },
-        }
+        }?;
+        let standing = Standing {
+            until: believed.until,
+            replaced: loaded.replaced.clone(),
+        };
+        Ok((believed.client, standing))
     }
 }
 
@@ -139,10 +147,11 @@ impl Loaded {
             clients,
             jwt: credentials.jwt.as_ref().map(jwt::Verifier::load).transpose()?,
             remembered: Remembered::default(),
+            replaced: CancellationToken::new(),
         })
     }
 
-    fn of_header(&self, value: &HeaderValue) -> Result<Client, Problem> {
+    fn of_header(&self, value: &HeaderValue) -> Result<Believed, Problem> {
         let Some(credential) = bearer(value) else {
             return Err(Problem::unauthenticated(
                 "Authorization is Bearer, a space, and an API key or a JWT",
@@ -150,15 +159,16 @@ impl Loaded {
         };
         if credential.starts_with(key::PREFIX) {
             let client = self.clients.of_key(credential).cloned();
-            return client.ok_or_else(|| Problem::unauthenticated("the API key is nobody's"));
+            let client = client.ok_or_else(|| Problem::unauthenticated("the API key is nobody's"))?;
+            return Ok(Believed { client, until: None });
         }
         let Some(verifier) = &self.jwt else {
             return Err(Problem::unauthenticated(
                 "this is no API key, and this gateway takes no JWTs",
             ));
         };
-        if let Some(client) = self.remembered.client(credential.as_bytes()) {
-            return Ok(client);
+        if let Some(believed) = self.remembered.look(credential.as_bytes()) {
+            return Ok(believed);
         }
         match verifier.verify(credential, &self.clients) {
             Ok(believed) => Ok(self.remember(credential.as_bytes(), believed)),
@@ -166,9 +176,9 @@ impl Loaded {
         }
     }
 
-    fn of_certificate(&self, der: &[u8]) -> Result<Client, Problem> {
-        if let Some(client) = self.remembered.client(der) {
-            return Ok(client);
+    fn of_certificate(&self, der: &[u8]) -> Result<Believed, Problem> {
+        if let Some(believed) = self.remembered.look(der) {
+            return Ok(believed);
         }
         let names = certificate::names(der);
         let mut found: Vec<_> = names
@@ -178,7 +188,7 @@ impl Loaded {
         found.dedup_by_key(|client| client.name());
         match found[..] {
             [client] => {
-                let until = SystemTime::now() + CERTIFICATE;
+                let until = Some(SystemTime::now() + CERTIFICATE);
                 let client = client.clone();
                 Ok(self.remember(der, Believed { client, until }))
             }
@@ -191,10 +201,9 @@ impl Loaded {
         }
     }
 
-    fn remember(&self, credential: &[u8], believed: Believed) -> Client {
-        let client = believed.client.clone();
-        self.remembered.add(credential, believed);
-        client
+    fn remember(&self, credential: &[u8], believed: Believed) -> Believed {
+        self.remembered.add(credential, believed.clone());
+        believed
     }
 }
 

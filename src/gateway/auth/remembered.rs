@@ -1,11 +1,11 @@
 //! Credentials that were looked at lately, by their hash. A signature takes longer to verify than a write takes, and a
 //! client sends the same token with each.
 
-use std::{collections::HashMap, sync::RwLock, time::SystemTime};
+use std::{collections::HashMap, sync::RwLock};
 
 use sha2::{Digest, Sha256};
 
-use super::{client::Client, jwt::Believed};
+use super::jwt::Believed;
 
 /// The most that are remembered.
 const MOST: usize = 10_000;
@@ -14,18 +14,18 @@ const MOST: usize = 10_000;
 pub(super) struct Remembered(RwLock<HashMap<[u8; 32], Believed>>);
 
 impl Remembered {
-    /// The client of a credential that was believed, and may still be.
-    pub(super) fn client(&self, credential: &[u8]) -> Option<Client> {
+    /// A credential that was believed, and may still be.
+    pub(super) fn look(&self, credential: &[u8]) -> Option<Believed> {
         let all = self.0.read().ok()?;
-        let believed = all.get(&hash(credential))?;
-        (SystemTime::now() < believed.until).then(|| believed.client.clone())
+        all.get(&hash(credential))
+            .filter(|believed| believed.counts())
+            .cloned()
     }
 
     pub(super) fn add(&self, credential: &[u8], believed: Believed) {
         let Ok(mut all) = self.0.write() else { return };
         if all.len() >= MOST {
-            let now = SystemTime::now();
-            all.retain(|_, believed| now < believed.until);
+            all.retain(|_, believed| believed.counts());
         }
         if all.len() >= MOST {
             all.clear();
@@ -40,13 +40,15 @@ fn hash(credential: &[u8]) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
 
-    use super::*;
+    use super::{super::Client, *};
 
     fn believed(until: SystemTime) -> Believed {
-        let client = Client::anonymous();
-        Believed { client, until }
+        Believed {
+            client: Client::anonymous(),
+            until: Some(until),
+        }
     }
 
     #[test]
@@ -55,9 +57,9 @@ mod tests {
         let now = SystemTime::now();
         remembered.add(b"old", believed(now));
         remembered.add(b"new", believed(now + Duration::from_secs(3600)));
-        assert!(remembered.client(b"old").is_none());
-        assert!(remembered.client(b"new").is_some());
-        assert!(remembered.client(b"other").is_none());
+        assert!(remembered.look(b"old").is_none());
+        assert!(remembered.look(b"new").is_some());
+        assert!(remembered.look(b"other").is_none());
     }
 
     #[test]
@@ -68,6 +70,6 @@ mod tests {
             remembered.add(number.to_string().as_bytes(), believed(later));
         }
         assert!(remembered.0.read().unwrap().len() <= MOST);
-        assert!(remembered.client((MOST + 9).to_string().as_bytes()).is_some());
+        assert!(remembered.look((MOST + 9).to_string().as_bytes()).is_some());
     }
 }

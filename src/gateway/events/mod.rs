@@ -27,7 +27,7 @@ use uuid::Uuid;
 
 use crate::name::FenceName;
 use ring::Ring;
-pub(super) use stream::routes;
+pub(super) use stream::{EVENTS, routes};
 
 /// How many events a listener may be behind.
 const BEHIND: usize = 4096;

@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderName, HeaderValue, header, request::Parts},
     response::{IntoResponse, Response, Sse, sse},
 };
-use futures::stream;
+use futures::{StreamExt, stream};
 use serde::Deserialize;
 use tokio::{sync::broadcast::error::RecvError, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -18,7 +18,7 @@ use super::{Event, Listening, Place, What};
 use crate::{
     gateway::{
         Gateway, Problem,
-        auth::{Client, Right},
+        auth::{Client, Right, Standing},
         openapi::{parameters, problems},
     },
     name::FenceName,
@@ -28,6 +28,7 @@ use crate::{
 const HEARTBEAT: Duration = Duration::from_secs(15);
 /// How long a client that lost its connection waits before it comes back.
 const RETRY: Duration = Duration::from_secs(2);
+pub(in crate::gateway) const EVENTS: &str = "/v1/events";
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 pub(in crate::gateway) fn routes() -> OpenApiRouter<Arc<Gateway>> {
@@ -55,13 +56,14 @@ struct Filter {
     kinds: Vec<What>,
 }
 
-/// Ends when the gateway begins to stop.
+/// Ends when the gateway begins to stop, and when the client has to show anew who it is.
 #[utoipa::path(
     get, path = "/v1/events", operation_id = "listen", tag = "watching",
     summary = "What happens, as it happens",
     description = "Server-sent events of what goes through this replica: `granted`, `released`, `force-released`, `lost`, \
                    `written`, `refused`, of the fences that the client may read. `missed` says that there were more, \
-                   `draining` that the replica is stopping.",
+                   `draining` that the replica is stopping. They end when the client's credentials do, or were read anew: \
+                   come back with `Last-Event-ID`.",
     params(Asked, parameters::LastEventId),
     responses((status = 200, description = "Events without end", body = String, content_type = "text/event-stream"),
               problems::Listen),
@@ -69,6 +71,7 @@ struct Filter {
 async fn listen(
     State(gateway): State<Arc<Gateway>>,
     client: Client,
+    standing: Standing,
     asked: Result<Query<Asked>, QueryRejection>,
     After(after): After,
 ) -> Result<Response, Problem> {
@@ -88,7 +91,7 @@ async fn listen(
         let event = listener.next().await?;
         Some((Ok::<_, Infallible>(event), listener))
     });
-    let mut answer = Sse::new(events).into_response();
+    let mut answer = Sse::new(events.take_until(Box::pin(standing.ended()))).into_response();
     let headers = answer.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // Proxies such as nginx hold answers back, unless told not to.
