@@ -29,7 +29,8 @@ impl Migrate {
             return Ok(());
         }
         let locks = servers::connect_store(&self.store).await?;
-        locks.migrate().await?;
+        let migrated = locks.migrate().await;
+        migrated.map_err(|error| servers::at_store(&locks, error))?;
         println!("the tables are up to date in {}", locks.store().describe());
         Ok(())
     }

@@ -108,6 +108,12 @@ impl Run {
         if self.gateway.is_said() || (self.gateway.is_known() && !self.servers.are_known()) {
             return Ok(Place::Gateway(self.gateway.client()?));
         }
+        if !self.servers.are_known() {
+            aside(
+                "no store is named, so the fence is held in ./fencegate.db: for runs in this folder alone (--store, \
+                 FENCEGATE_STORE or DATABASE_URL names another)",
+            );
+        }
         Ok(Place::Direct(self.servers.connect().await?))
     }
 

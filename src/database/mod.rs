@@ -45,7 +45,7 @@ impl From<sqlx::Error> for DatabaseError {
         use sqlx::Error as E;
         match error {
             E::Configuration(error) => Self::Url(error.to_string()),
-            E::PoolTimedOut => Self::Unavailable("no connection became free in time".into()),
+            E::PoolTimedOut => Self::Unavailable("no connection could be had in time".into()),
             E::Database(error) => {
                 let code = error.code().unwrap_or_default();
                 let text = error.message().to_owned();

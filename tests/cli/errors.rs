@@ -68,6 +68,10 @@ async fn a_server_that_is_away_is_named_with_how_to_look_closer() {
             &["postgres app at 127.0.0.1:1", "out of reach"],
         ),
         (
+            &["migrate", "--store", "postgres://root:hunter2@127.0.0.1:1/app"],
+            &["postgres app at 127.0.0.1:1", "out of reach"],
+        ),
+        (
             &[
                 "run",
                 "--fence",
@@ -79,7 +83,10 @@ async fn a_server_that_is_away_is_named_with_how_to_look_closer() {
                 "--",
                 "true",
             ],
-            &["etcd at 127.0.0.1:1", "did not answer"],
+            &[
+                "etcd at 127.0.0.1:1",
+                "did not answer: tcp connect error: Connection refused (os error 111) (",
+            ],
         ),
         (
             &[
@@ -105,6 +112,39 @@ async fn a_server_that_is_away_is_named_with_how_to_look_closer() {
         }
         assert!(!run.err.contains("hunter2"), "{}", run.err);
     }
+}
+
+#[tokio::test]
+async fn doctor_says_why_a_server_does_not_answer() {
+    let program = Program::new();
+    let doctor = ["doctor", "--store", "postgres://root:hunter2@127.0.0.1:1/app"];
+    let run = program.run(&mut program.command(&doctor)).ends_with(4);
+    assert!(run.out.contains("Connection refused"), "{}", run.out);
+    assert!(!run.out.contains("hunter2"), "{}", run.out);
+}
+
+#[tokio::test]
+async fn a_run_that_names_no_store_says_for_whom_its_fence_counts() {
+    let program = Program::new();
+    let run = program
+        .run(&mut program.command(&["run", "--fence", "a", "--", "echo", "done"]))
+        .ends_with(0);
+    assert_eq!(run.out, "done\n");
+    assert!(
+        run.err.contains("./fencegate.db: for runs in this folder alone"),
+        "{}",
+        run.err
+    );
+    let named = [
+        "run",
+        "--fence",
+        "a",
+        "--store",
+        "sqlite:fencegate.db",
+        "--",
+        "true",
+    ];
+    assert_eq!(program.run(&mut program.command(&named)).ends_with(0).err, "");
 }
 
 #[tokio::test]

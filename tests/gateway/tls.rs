@@ -13,12 +13,12 @@ use super::{Answer, auth::Clients, program::Program};
 use crate::support::{Process, eventually, eventually::PATIENCE};
 
 /// An authority, with files for what it issues.
-struct Authority {
+pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let mut parameters = CertificateParams::default();
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         parameters
@@ -28,12 +28,12 @@ impl Authority {
         Self { issuer }
     }
 
-    fn pem(&self) -> String {
+    pub fn pem(&self) -> String {
         self.issuer.pem()
     }
 
     /// A certificate and its key, both in PEM.
-    fn issue(&self, common: &str, purpose: ExtendedKeyUsagePurpose) -> (String, String) {
+    pub fn issue(&self, common: &str, purpose: ExtendedKeyUsagePurpose) -> (String, String) {
         let mut parameters = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
         if purpose == ExtendedKeyUsagePurpose::ClientAuth {
             parameters.subject_alt_names.clear();
@@ -45,7 +45,7 @@ impl Authority {
         (certificate.pem(), key.serialize_pem())
     }
 
-    fn server(&self, folder: &Path) {
+    pub fn server(&self, folder: &Path) {
         let (certificate, key) = self.issue("gateway", ExtendedKeyUsagePurpose::ServerAuth);
         std::fs::write(folder.join("tls.pem"), certificate).unwrap();
         std::fs::write(folder.join("tls.key"), key).unwrap();
@@ -66,7 +66,7 @@ impl Authority {
     }
 }
 
-async fn serve(program: &Program, mut command: Command) -> (Process, String) {
+pub async fn serve(program: &Program, mut command: Command) -> (Process, String) {
     command.env("FENCEGATE_LOG", "info");
     let mut process = Process::spawn("fencegate", command, &program.folder.path().join("log"));
     let mut address = None;

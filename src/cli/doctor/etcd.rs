@@ -72,3 +72,23 @@ pub(super) fn judge(findings: &mut Findings, facts: &Facts) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the files of this repository start must not be what `doctor` warns of.
+    #[test]
+    fn the_etcd_of_compose_has_no_known_flaw() {
+        let file = include_str!("../../../docker-compose.yml");
+        let image = file.split("coreos/etcd:v").nth(1).unwrap();
+        let mut findings = Findings::of("etcd");
+        version::judge(&mut findings, "etcd", image.lines().next().unwrap(), FLAWS);
+        let worst = findings
+            .into_list()
+            .into_iter()
+            .map(|finding| finding.severity)
+            .max();
+        assert_eq!(worst, Some(Severity::Ok));
+    }
+}

@@ -6,7 +6,7 @@ use fencegate::database::{
     DatabaseError,
     postgres::{PoolSize, check_migrated, connect},
 };
-use sqlx::{PgPool, Row};
+use sqlx::{Connection, PgConnection, PgPool, Row};
 
 use super::{
     clock,
@@ -19,6 +19,19 @@ const FLAWS: &[Flaw] = &[Flaw {
     mended: &[Version(14, 0, 0)],
     why: "fencegate's functions do not run on it",
 }];
+
+/// Why there is no connection, where the pool says only that it waited for one.
+async fn reason(pool: &PgPool, error: sqlx::Error) -> DatabaseError {
+    if !matches!(error, sqlx::Error::PoolTimedOut) {
+        return error.into();
+    }
+    let options = pool.connect_options();
+    let connected = PgConnection::connect_with(&options);
+    match tokio::time::timeout(Duration::from_secs(2), connected).await {
+        Ok(Err(error)) => error.into(),
+        Ok(Ok(_)) | Err(_) => error.into(),
+    }
+}
 
 /// Whether what else there is to ask of the store makes sense.
 pub(super) async fn look(place: &str, url: &str) -> anyhow::Result<(Findings, bool)> {
@@ -35,7 +48,7 @@ pub(super) async fn look(place: &str, url: &str) -> anyhow::Result<(Findings, bo
     if let Err(error) = sqlx::query("select 1").execute(&pool).await {
         findings.add(
             Severity::Unsafe,
-            format!("it does not answer: {}", DatabaseError::from(error)),
+            format!("it does not answer: {}", reason(&pool, error).await),
             "nothing is read, written or granted without it",
             format!(
                 "pg_isready -h {} -p {}; then look at user, password and pg_hba.conf",

@@ -56,7 +56,7 @@ impl Client {
                 let service = format!("etcd at {}", shared.addresses.join(","));
                 Err(LockError::Unexpected {
                     service,
-                    detail: error.to_string(),
+                    detail: said(&error),
                 })
             }
         }
@@ -185,7 +185,7 @@ impl Client {
         // The first answer says that the watch stands.
         match tokio::time::timeout(LIMIT, stream.message()).await {
             Ok(Ok(Some(answer))) if answer.created() && !answer.canceled() => {}
-            Ok(Err(error)) => return Err(self.unavailable(error.to_string())),
+            Ok(Err(error)) => return Err(self.unavailable(said(&error))),
             Ok(Ok(_)) => return Err(self.unavailable("a watch was refused".into())),
             Err(_) => return Err(self.unavailable("no answer to a watch".into())),
         }
@@ -214,11 +214,11 @@ impl Client {
             if !may_pass(&error) {
                 return Err(LockError::Unexpected {
                     service: self.service(),
-                    detail: error.to_string(),
+                    detail: said(&error),
                 });
             }
             if limit.remaining() <= PAUSE {
-                return Err(self.unavailable(error.to_string()));
+                return Err(self.unavailable(said(&error)));
             }
             tokio::time::sleep(PAUSE).await;
         }
@@ -377,5 +377,20 @@ mod tests {
         ] {
             assert!(parse(url).is_err(), "{url}");
         }
+    }
+}
+
+/// What an error says, without the layers between: what the server said, or why there was none.
+fn said(error: &Error) -> String {
+    let Error::GRpcStatus(status) = error else {
+        return error.to_string();
+    };
+    let mut innermost = std::error::Error::source(status);
+    while let Some(inner) = innermost.and_then(std::error::Error::source) {
+        innermost = Some(inner);
+    }
+    match innermost {
+        Some(inner) => format!("{}: {inner}", status.message()),
+        None => status.message().to_owned(),
     }
 }

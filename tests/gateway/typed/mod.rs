@@ -3,6 +3,7 @@
 mod answers;
 mod calls;
 mod keeping;
+mod tls;
 mod waiting;
 
 use std::time::Duration;
