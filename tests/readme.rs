@@ -57,3 +57,40 @@ async fn the_curl_session_ends_in_a_refusal() {
     }
     assert!(folder.path().join("fencegate.db").exists());
 }
+
+/// The demo really prints what the README shows of it, in this order, but for the times.
+#[tokio::test]
+async fn the_demo_ends_as_it_is_shown() {
+    let shown = include_str!("../README.md").split("```text\n");
+    let shown = shown
+        .filter_map(|rest| rest.split("```").next())
+        .find(|block| block.contains("THE SAME WITHOUT THE GUARD"))
+        .expect("the README shows it");
+    let folder = support::folder("demo");
+    let output = Command::new(env!("CARGO_BIN_EXE_fencegate"))
+        .arg("demo")
+        .current_dir(folder.path())
+        .env_clear()
+        .output()
+        .await
+        .unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{printed}");
+    let mut lines = printed.lines().map(without_time);
+    for line in shown.lines().map(without_time) {
+        let is_left_out = line.is_empty() || line == "...";
+        assert!(
+            is_left_out || lines.any(|printed| printed == line),
+            "{line}:\n{printed}"
+        );
+    }
+}
+
+/// A line of the time line, without its time stamp.
+fn without_time(line: &str) -> &str {
+    let line = line.trim();
+    match line.split_once(" s  ") {
+        Some((time, rest)) if time.parse::<f64>().is_ok() => rest,
+        _ => line,
+    }
+}
