@@ -166,8 +166,16 @@ pub enum ConnectError {
     /// A URL that does not name Redis servers.
     #[cfg(feature = "redis")]
     #[error("the URL of the lock service cannot be used: {0}")]
-    Redis(#[from] crate::lock::redis::AddressError),
+    Redis(crate::lock::redis::AddressError),
     /// A lock service's own error.
     #[error(transparent)]
     Lock(#[from] LockError),
+}
+
+// By hand: what is a source is printed once more behind the message that has it already.
+#[cfg(feature = "redis")]
+impl From<crate::lock::redis::AddressError> for ConnectError {
+    fn from(error: crate::lock::redis::AddressError) -> Self {
+        Self::Redis(error)
+    }
 }

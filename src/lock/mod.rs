@@ -289,6 +289,14 @@ pub enum LockError {
         /// What happened.
         detail: String,
     },
+    /// Its URL cannot be used. Nothing was asked of it.
+    #[error("the URL of the lock service {service} cannot be used: {detail}")]
+    Url {
+        /// Which kind of service.
+        service: &'static str,
+        /// What is wrong, and what to write.
+        detail: String,
+    },
     /// The service answered, and what it said cannot be right.
     #[error("the lock service {service} holds something unexpected: {detail}")]
     Unexpected {

@@ -37,6 +37,11 @@ async fn typos_get_a_suggestion() {
             1,
             "API key",
         ),
+        (
+            &["serve", "--store", "sqlite:x.db", "--locks", "etcd://"],
+            1,
+            "cannot be used: a host is missing",
+        ),
         (&["lease", "show", "a/b"], 2, "slash"),
         (&["write", "a", "../k", "v"], 2, "segment"),
         (
@@ -50,6 +55,10 @@ async fn typos_get_a_suggestion() {
         assert!(run.err.contains(said), "{arguments:?}: {}", run.err);
         assert!(!run.err.contains("hunter2"), "{}", run.err);
     }
+    // Once, though it has layers.
+    let redis = ["serve", "--store=sqlite:x.db", "--locks=redis://a,b"];
+    let run = program.run(&mut program.command(&redis)).ends_with(1);
+    assert_eq!(run.err.matches("takes one host").count(), 1, "{}", run.err);
 }
 
 #[tokio::test]

@@ -113,7 +113,7 @@ impl From<LockError> for Problem {
                 "the lock service is out of reach: leases wait until it is back, writes under granted tokens go on",
             )
             .inside(error),
-            LockError::Unexpected { .. } => Self::internal(error),
+            LockError::Unexpected { .. } | LockError::Url { .. } => Self::internal(error),
         }
     }
 }

@@ -314,23 +314,23 @@ fn may_pass(error: &Error) -> bool {
 
 /// `etcd://a:2379,b:2379/prefix` to addresses and prefix.
 pub(in crate::lock) fn parse(url: &str) -> Result<(Vec<String>, String), LockError> {
-    let wrong = |detail: &str| LockError::Unexpected {
-        service: "etcd".into(),
+    let wrong = |detail: &str| LockError::Url {
+        service: "etcd",
         detail: format!("{detail}: write etcd://host:2379,host:2379/prefix"),
     };
     let rest = url
         .strip_prefix("etcd://")
-        .ok_or_else(|| wrong("its URL begins with something else"))?;
+        .ok_or_else(|| wrong("it begins with something else"))?;
     let (hosts, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     if hosts.contains('@') {
-        return Err(wrong("user names in its URL are not supported yet"));
+        return Err(wrong("user names are not supported yet"));
     }
     let address = |text: &str| {
         let (host, port) = host::read(text)?;
         Some(format!("{host}:{}", port.unwrap_or(PORT)))
     };
     let addresses: Option<Vec<String>> = hosts.split(',').map(address).collect();
-    let addresses = addresses.ok_or_else(|| wrong("a host is missing in its URL, or cannot be read"))?;
+    let addresses = addresses.ok_or_else(|| wrong("a host is missing, or cannot be read"))?;
     let prefix = prefix.trim_end_matches('/');
     if prefix.contains("//") || prefix.chars().any(char::is_control) {
         return Err(wrong("its path has an empty part, or a control character"));
@@ -343,6 +343,21 @@ pub(in crate::lock) fn parse(url: &str) -> Result<(Vec<String>, String), LockErr
             prefix.to_owned()
         },
     ))
+}
+
+/// What an error says, without the layers between: what the server said, or why there was none.
+fn said(error: &Error) -> String {
+    let Error::GRpcStatus(status) = error else {
+        return error.to_string();
+    };
+    let mut innermost = std::error::Error::source(status);
+    while let Some(inner) = innermost.and_then(std::error::Error::source) {
+        innermost = Some(inner);
+    }
+    match innermost {
+        Some(inner) => format!("{}: {inner}", status.message()),
+        None => status.message().to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -377,20 +392,5 @@ mod tests {
         ] {
             assert!(parse(url).is_err(), "{url}");
         }
-    }
-}
-
-/// What an error says, without the layers between: what the server said, or why there was none.
-fn said(error: &Error) -> String {
-    let Error::GRpcStatus(status) = error else {
-        return error.to_string();
-    };
-    let mut innermost = std::error::Error::source(status);
-    while let Some(inner) = innermost.and_then(std::error::Error::source) {
-        innermost = Some(inner);
-    }
-    match innermost {
-        Some(inner) => format!("{}: {inner}", status.message()),
-        None => status.message().to_owned(),
     }
 }

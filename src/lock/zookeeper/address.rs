@@ -96,9 +96,9 @@ impl Address {
 }
 
 fn unusable(detail: &str) -> LockError {
-    LockError::Unexpected {
-        service: "zookeeper".into(),
-        detail: format!("the URL cannot be used: {detail}"),
+    LockError::Url {
+        service: "zookeeper",
+        detail: detail.to_owned(),
     }
 }
 

@@ -67,7 +67,7 @@ impl ZookeeperLocks {
     /// Locks in the ensemble that `url` names: `zookeeper://a:2181,b:2181/prefix`. Nothing is asked of it yet.
     ///
     /// # Errors
-    /// [`LockError::Unexpected`] if the URL cannot be used.
+    /// [`LockError::Url`] if the URL cannot be used.
     pub fn new(url: &str) -> Result<Self, LockError> {
         Ok(Self {
             sessions: Arc::new(Sessions::new(Address::parse(url)?)),
