@@ -25,6 +25,8 @@ pub struct Weather {
     /// Passed on a second time, up to this much later. Only what is meant to be repeated.
     pub twice: u64,
     pub again: Duration,
+    /// Said to be lost, and passed on up to that much later.
+    pub late: u64,
     /// Passed on, and the answer is lost.
     pub unanswered: u64,
     /// Not passed on.
@@ -76,16 +78,18 @@ async fn carry(State(post): State<Arc<Post>>, request: Request) -> Response {
     let Ok(bytes) = to_bytes(body, 1 << 20).await else {
         return lost();
     };
-    let (held_up, twice, is_unanswered, is_lost) = {
+    let (held_up, again, twice, is_late, is_unanswered, is_lost) = {
         let (weather, rng) = &mut *post.now.lock().unwrap();
         let mut upto = |limit: Duration| rng.millis(0, limit.as_millis() as u64);
         let (delay, again) = (upto(weather.delay), upto(weather.again));
-        let twice = rng.percent(weather.twice).then_some(again);
+        let mut happens = |percent| rng.percent(percent);
         (
             delay,
-            twice,
-            rng.percent(weather.unanswered),
-            rng.percent(weather.lost),
+            again,
+            happens(weather.twice),
+            happens(weather.late),
+            happens(weather.unanswered),
+            happens(weather.lost),
         )
     };
     tokio::time::sleep(held_up).await;
@@ -104,11 +108,15 @@ async fn carry(State(post): State<Arc<Post>>, request: Request) -> Response {
         .headers(headers)
         .timeout(Duration::from_secs(20))
         .body(bytes);
-    if let (Some(later), true, Some(again)) = (twice, is_repeatable, request.try_clone()) {
+    if is_late || twice && is_repeatable {
+        let request = request.try_clone().unwrap();
         tokio::spawn(async move {
-            tokio::time::sleep(later).await;
-            let _ = again.send().await;
+            tokio::time::sleep(again).await;
+            let _ = request.send().await;
         });
+    }
+    if is_late {
+        return lost();
     }
     // Whoever asked may go away; what was sent is sent all the same.
     let asked = tokio::spawn(async move {

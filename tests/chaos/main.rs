@@ -1,7 +1,8 @@
 //! Fault histories: clients lease, read, compute and write, over HTTP through two gateways, through the Rust guard, and
 //! through SQL, at once, for every lock service, while clients, gateways, lock servers and Postgres are stopped, killed,
 //! restarted and cut off. Every operation is recorded, and what was recorded is held against what is promised. As many
-//! histories have the fence off, and lose updates: that the faults bite is part of the result.
+//! histories have the fence off, and lose updates: that the faults bite is part of the result. So is that parts of the
+//! guard, when they are taken out, are found to be missing.
 //!
 //! `make chaos` runs it: `MINUTES=30`, or `SEEDS=3` for so many rounds of each lock service and fault;
 //! `LOCKS=etcd FAULT=pause` for those alone, and with `SEED=17` for one round again; `HISTORIES=5` for so many side by
@@ -19,6 +20,7 @@ mod plan;
 mod record;
 mod rng;
 mod round;
+mod sabotage;
 mod stage;
 #[path = "../support/mod.rs"]
 mod support;
@@ -33,6 +35,7 @@ use std::{
 use plan::{Fault, LockService};
 use rng::Rng;
 use round::Round;
+use sabotage::Sabotage;
 
 /// What the environment asks for.
 struct Asked {
@@ -42,6 +45,8 @@ struct Asked {
     histories: usize,
     cells: Vec<(LockService, Fault)>,
     proof: Option<PathBuf>,
+    /// Whether it is about every lock service and fault.
+    is_whole: bool,
 }
 
 fn variable<T: FromStr>(name: &str) -> Option<T> {
@@ -71,6 +76,7 @@ fn asked() -> Asked {
         histories: variable("HISTORIES").unwrap_or(5),
         cells,
         proof: variable("PROOF"),
+        is_whole: locks.is_none() && fault.is_none(),
     }
 }
 
@@ -81,7 +87,12 @@ async fn chaos() {
         .seed
         .unwrap_or_else(|| record::now() as u64 / 1000 % 100_000_000);
     let (begun, mut table) = (Instant::now(), table::Table::default());
-    let mut stage = stage::Stage::start().await;
+    if asked.seed.is_none() && asked.is_whole {
+        for sabotage in Sabotage::ALL {
+            table.found(sabotage.is_found(seed).await);
+        }
+    }
+    let mut stage = stage::Stage::start(None).await;
     let pictures = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/chaos");
     let is_over = |round: u64| match asked.rounds {
         Some(rounds) => round >= rounds,
@@ -100,8 +111,10 @@ async fn chaos() {
                 service,
                 fault,
                 histories: asked.histories,
+                sabotage: None,
             };
-            table.add(service, fault, &round.run(&mut stage, &pictures).await);
+            let (tally, _) = round.run(&mut stage, Some(&pictures)).await;
+            table.add(service, fault, &tally);
             seed += 1;
         }
         pass += 1;

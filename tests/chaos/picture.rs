@@ -68,6 +68,9 @@ fn said(event: &Event) -> String {
             format!("{number} grant {}?", fences.join(" "))
         }
         What::Asked(Call::Release(tokens)) => format!("{number} release {}?", each(tokens)),
+        What::Asked(Call::Renew(fence, number_of)) => {
+            format!("{number} renew {}:{}?", short(fence), token(*number_of))
+        }
         What::Asked(Call::Read(of)) => format!("{number} read {}?", place(of)),
         What::Asked(Call::Write { cells, under }) => {
             let cell = |cell: &Cell| {

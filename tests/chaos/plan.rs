@@ -289,8 +289,9 @@ fn add(steps: &mut Vec<(Duration, Act)>, rng: &mut Rng, service: LockService, fa
                 delay: rng.millis(0, 150),
                 twice: rng.between(10, 50),
                 again: rng.millis(20, 1200),
-                unanswered: rng.between(0, 25),
-                lost: rng.between(0, 15),
+                late: rng.between(0, 30),
+                unanswered: rng.between(0, 20),
+                lost: rng.between(0, 10),
             };
             both(
                 rng.millis(0, 200),

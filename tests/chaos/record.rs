@@ -36,6 +36,7 @@ pub enum What {
 pub enum Call {
     Grant(Vec<String>),
     Release(Vec<(String, Number)>),
+    Renew(String, Number),
     Read(Place),
     Write {
         cells: Vec<Cell>,

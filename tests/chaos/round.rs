@@ -1,6 +1,9 @@
 //! A round: some histories side by side under one fault, each on fences of its own, and as many with the fence off.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use fencegate::{GrantError, Options};
 use futures::future::join_all;
@@ -13,7 +16,8 @@ use crate::{
     nemesis::{Clients, Nemesis},
     picture,
     plan::{Fault, LockService, PROCESSES, Plan},
-    record::{self, Answer, Place, What},
+    record::{self, Place},
+    sabotage::Sabotage,
     stage::{Set, Stage},
     support::{self, Process, eventually, eventually::PATIENCE},
 };
@@ -28,6 +32,8 @@ pub struct Round {
     pub fault: Fault,
     /// Histories with the fence on, and as many with it off.
     pub histories: usize,
+    /// Where violations are what is wanted: they are not told then, and nothing is done with the fence off.
+    pub sabotage: Option<Sabotage>,
 }
 
 /// What a round, or many, came to.
@@ -35,6 +41,7 @@ pub struct Round {
 pub struct Tally {
     pub histories: usize,
     pub operations: usize,
+    /// Of writes, these three.
     pub acknowledged: usize,
     pub refused: usize,
     pub unknown: usize,
@@ -61,7 +68,7 @@ impl Tally {
 /// The processes of clients of a round.
 struct Running {
     spec: Spec,
-    folder: std::path::PathBuf,
+    folder: PathBuf,
     processes: Vec<Process>,
     started: u8,
 }
@@ -75,7 +82,11 @@ impl Running {
         for history in &mut spec.histories {
             let ways = [Way::Http, Way::Guard, Way::Sql];
             let ways = (0..2).map(|i| ways[(which * 2 + i + history.number) % 3]);
-            history.clients = ways.collect();
+            history.clients = match (history.is_alone, which) {
+                (false, _) => ways.collect(),
+                (true, 0) => vec![Way::Http],
+                (true, _) => Vec::new(),
+            };
         }
         Process::spawn(
             "clients",
@@ -114,16 +125,24 @@ impl Clients for Running {
 }
 
 impl Round {
-    pub async fn run(self, stage: &mut Stage, pictures: &Path) -> Tally {
+    /// Draws histories that break a promise into the folder.
+    pub async fn run(self, stage: &mut Stage, pictures: Option<&Path>) -> (Tally, Vec<Violation>) {
         stage.prepare(self.service).await;
         let plan = Plan::new(self.seed, self.service, self.fault);
-        println!(
-            "SEED={} LOCKS={} FAULT={}: {plan}",
-            self.seed,
-            self.service.name(),
-            self.fault.name()
-        );
+        if self.sabotage.is_none() {
+            println!(
+                "SEED={} LOCKS={} FAULT={}: {plan}",
+                self.seed,
+                self.service.name(),
+                self.fault.name()
+            );
+        }
         let folder = support::folder("round");
+        let controls = if self.sabotage.is_none() {
+            self.histories
+        } else {
+            0
+        };
         let (set, postgres, to_postgres) = stage.set(self.service);
         let mut clients = Running {
             spec: Spec {
@@ -135,7 +154,7 @@ impl Round {
                 gateways: set.couriers.iter().map(|courier| courier.url.clone()).collect(),
                 ttl: set.ttl,
                 stop: folder.path().join("stop"),
-                histories: (0..2 * self.histories)
+                histories: (0..self.histories + controls)
                     .map(|number| self.history(number))
                     .collect(),
             },
@@ -149,11 +168,15 @@ impl Round {
         }
         // Not before they are under way.
         let journals = ["A.journal", "B.journal"].map(|name| folder.path().join(name));
-        let is_under_way = |journal: &std::path::PathBuf| {
+        let is_under_way = |(which, journal): (usize, &PathBuf)| {
             let text = std::fs::read_to_string(journal).unwrap_or_default();
-            text.matches("Granted").count() >= 2 * self.histories
+            let histories = clients.spec.histories.iter();
+            let clients = histories
+                .filter(|history| which == 0 || !history.is_alone)
+                .count();
+            text.matches("Granted").count() >= clients
         };
-        eventually(PATIENCE, async || journals.iter().all(is_under_way)).await;
+        eventually(PATIENCE, async || journals.iter().enumerate().all(is_under_way)).await;
 
         let begun = record::now();
         let mut nemesis = Nemesis {
@@ -183,7 +206,7 @@ impl Round {
 
         let (set, ..) = stage.set(self.service);
         let events = clients.events();
-        let mut tally = Tally::default();
+        let (mut tally, mut all) = (Tally::default(), Vec::new());
         let seen = clients
             .spec
             .histories
@@ -199,18 +222,14 @@ impl Round {
             }
             tally.histories += 1;
             tally.operations += check::count(&history.events);
-            for event in &history.events {
-                match &event.what {
-                    What::Answered(Answer::Done) => tally.acknowledged += 1,
-                    What::Answered(Answer::Refused(_)) => tally.refused += 1,
-                    What::Answered(Answer::Unknown(_)) => tally.unknown += 1,
-                    _ => {}
-                }
-            }
+            let (acknowledged, refused, unknown) = check::writes(&history.events);
+            tally.acknowledged += acknowledged;
+            tally.refused += refused;
+            tally.unknown += unknown;
             let mut violations = check::violations(&history);
             violations.extend(stuck);
-            if !violations.is_empty() {
-                tally.violations += violations.len();
+            tally.violations += violations.len();
+            if let (Some(pictures), false) = (pictures, violations.is_empty()) {
                 let name = format!(
                     "{}-{}-{}-{}.txt",
                     self.seed,
@@ -226,6 +245,10 @@ impl Round {
                     println!("    {:?}: {}", violation.promise, violation.text);
                 }
             }
+            all.extend(violations);
+        }
+        if self.sabotage.is_some() {
+            return (tally, all);
         }
         println!(
             "  {} histories, {} operations, {} violations; the control lost {} updates in {} of {}",
@@ -236,7 +259,7 @@ impl Round {
             tally.controls_that_lost,
             tally.controls
         );
-        tally
+        (tally, all)
     }
 
     fn history(self, number: usize) -> HistorySpec {
@@ -245,6 +268,7 @@ impl Round {
             number,
             fences: vec![format!("{id}-x"), format!("{id}-y")],
             fenced: number < self.histories,
+            is_alone: number % 4 == 3 || self.sabotage == Some(Sabotage::Retire),
             clients: Vec::new(),
         }
     }

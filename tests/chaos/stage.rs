@@ -9,6 +9,7 @@ use sqlx::{Executor, PgPool};
 use crate::{
     courier::Courier,
     plan::LockService,
+    sabotage::Sabotage,
     support::{
         self, Etcd, EtcdCluster, Postgres, Process, Proxy, Redis, ZooKeeper, eventually,
         eventually::PATIENCE, ports::Port,
@@ -39,8 +40,9 @@ const LOG: &str = "
         insert into chaos.mark (fence, epoch, sequence) values (new.name, new.epoch, new.sequence);
         return null;
     end $$;
+    -- A row of version 0 holds the place of a record that is about to be made.
     create trigger chaos after insert or update on fencegate.record
-        for each row execute function chaos.log_record();
+        for each row when (new.version <> 0) execute function chaos.log_record();
     create trigger chaos after insert or update on fencegate.fence
         for each row execute function chaos.log_mark();
 ";
@@ -49,6 +51,7 @@ pub struct Stage {
     pub postgres: Postgres,
     pub to_postgres: Proxy,
     sets: BTreeMap<LockService, Set>,
+    sabotage: Option<Sabotage>,
 }
 
 /// A lock service, and what uses it.
@@ -84,7 +87,8 @@ pub struct Gateway {
 }
 
 impl Stage {
-    pub async fn start() -> Self {
+    /// With everything as it is, or with something taken out of it.
+    pub async fn start(sabotage: Option<Sabotage>) -> Self {
         let postgres = Postgres::builder()
             .set("track_commit_timestamp", "on")
             .set("max_connections", 1000)
@@ -95,12 +99,16 @@ impl Stage {
             postgres,
             to_postgres,
             sets: BTreeMap::new(),
+            sabotage,
         }
     }
 
     pub async fn prepare(&mut self, service: LockService) {
         if !self.sets.contains_key(&service) {
             let set = Set::start(service, &self.postgres, &self.to_postgres).await;
+            if let Some(sabotage) = self.sabotage {
+                set.pool.execute(sabotage.statement()).await.unwrap();
+            }
             self.sets.insert(service, set);
         }
     }

@@ -5,17 +5,22 @@ use std::{collections::BTreeMap, fmt::Write, path::Path};
 use crate::{
     plan::{Fault, LockService},
     round::Tally,
+    sabotage::Found,
 };
 
 const BEGIN: &str = "<!-- make chaos writes from here -->";
 const END: &str = "<!-- to here -->";
 
 #[derive(Default)]
-pub struct Table(BTreeMap<(LockService, Fault), Tally>);
+pub struct Table(BTreeMap<(LockService, Fault), Tally>, Vec<Found>);
 
 impl Table {
     pub fn add(&mut self, service: LockService, fault: Fault, tally: &Tally) {
         self.0.entry((service, fault)).or_default().add(tally);
+    }
+
+    pub fn found(&mut self, found: Found) {
+        self.1.push(found);
     }
 
     pub fn total(&self) -> Tally {
@@ -27,13 +32,30 @@ impl Table {
     /// In Markdown.
     pub fn render(&self) -> String {
         let mut text = String::from(
-            "| lock service | fault | histories | operations | acknowledged | refused | unknown | violations | control: histories | that lost | updates lost |\n\
+            "| lock service | fault | histories | operations | writes done | refused | unknown | violations | control: histories | that lost | updates lost |\n\
              | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
         );
         for ((service, fault), tally) in &self.0 {
             line(&mut text, service.name(), fault.name(), tally);
         }
         line(&mut text, "all", "", &self.total());
+        if !self.1.is_empty() {
+            text.push_str("\n| taken out of the guard | found after | operations | as violations of |\n| --- | ---: | ---: | --- |\n");
+        }
+        for found in &self.1 {
+            let broken: Vec<String> = found
+                .broken
+                .iter()
+                .map(|promise| format!("{promise:?}"))
+                .collect();
+            let (histories, operations) = (found.tally.histories, found.tally.operations);
+            let (what, broken) = (found.sabotage.explained(), broken.join(", "));
+            writeln!(
+                text,
+                "| {what} | {histories} histories | {operations} | {broken} |"
+            )
+            .unwrap();
+        }
         text
     }
 

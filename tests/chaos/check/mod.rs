@@ -71,6 +71,8 @@ pub enum Promise {
     Once,
     /// No number is granted twice, and later grants have higher ones.
     Grants,
+    /// No renewal succeeds that was asked for after a higher grant had returned, or after the release had.
+    Renewals,
     /// A transaction over two fences is done whole, or not at all.
     Whole,
     /// When everything is up again, every fence can be had again.
@@ -133,6 +135,21 @@ pub fn count(events: &[Event]) -> usize {
     events.iter().filter(asked).count()
 }
 
+/// Writes that were acknowledged, that were refused, and of which neither is known.
+pub fn writes(events: &[Event]) -> (usize, usize, usize) {
+    let (mut done, mut refused, mut unknown) = (0, 0, 0);
+    for operation in operations(events) {
+        if let Call::Write { .. } = operation.call {
+            match operation.done() {
+                Some(_) => done += 1,
+                None if operation.is_refused() => refused += 1,
+                None => unknown += 1,
+            }
+        }
+    }
+    (done, refused, unknown)
+}
+
 /// Updates that were acknowledged and whose effect is gone: what the fence is there to prevent.
 pub fn lost_updates(history: &History) -> usize {
     let mut lost = 0;
@@ -164,6 +181,7 @@ pub fn violations(history: &History) -> Vec<Violation> {
     check.tokens();
     check.acknowledged();
     check.grants();
+    check.renewals();
     check.transfers();
     check.violations
 }
@@ -394,6 +412,36 @@ impl Check<'_> {
         }
         for (promise, text) in broken {
             self.broken(promise, text);
+        }
+    }
+
+    fn renewals(&mut self) {
+        let mut broken = Vec::new();
+        for renewal in &self.operations {
+            let (Call::Renew(fence, number), Some(_)) = (renewal.call, renewal.done()) else {
+                continue;
+            };
+            for other in &self.operations {
+                let over = match (other.call, other.answer) {
+                    (_, Some((Answer::Granted(granted), _))) => {
+                        granted.iter().any(|(of, higher)| of == fence && higher > number)
+                    }
+                    (Call::Release(released), _) => {
+                        released.iter().any(|(of, same)| of == fence && same == number)
+                    }
+                    _ => false,
+                };
+                if over && other.done().is_some_and(|done| done < renewal.asked) {
+                    broken.push(format!(
+                        "{fence}: {} renewed {number:?} after {} had returned",
+                        renewal.name(),
+                        other.name()
+                    ));
+                }
+            }
+        }
+        for text in broken {
+            self.broken(Promise::Renewals, text);
         }
     }
 

@@ -208,6 +208,34 @@ fn numbers_that_go_down() {
 }
 
 #[test]
+fn a_renewal_of_what_is_over() {
+    let renews = |history: &mut History, client: &str, token: Number, at: i64| {
+        for (at, what) in [
+            (at, What::Asked(Call::Renew("f".into(), token))),
+            (at + 1, What::Answered(Answer::Done)),
+        ] {
+            history.events.push(Event {
+                at,
+                history: 0,
+                client: client.into(),
+                number: 9,
+                what,
+            });
+        }
+    };
+    // Released at 135.
+    finds(Renewals, |history| renews(history, "a", (1, 10), 136));
+    // Without a release, and the next one granted at 205.
+    finds(Renewals, |history| {
+        history.answer("a", 3, Answer::Unknown("no answer".into()));
+        renews(history, "a", (1, 10), 206);
+    });
+    let mut history = good();
+    renews(&mut history, "b", (1, 20), 229);
+    assert!(violations(&history).is_empty());
+}
+
+#[test]
 fn half_a_transfer() {
     finds(Whole, |history| {
         for event in &mut history.events {

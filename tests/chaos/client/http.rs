@@ -1,19 +1,18 @@
 //! Through the gateways.
 
 use fencegate::{
-    FenceName, RecordKey, Token,
+    FenceName, RecordKey,
     client::{AcquireOptions, ClientError, IdempotencyKey, Transaction, WriteOptions},
-    clock::Moment,
     store::{Condition, Value as Bytes},
 };
 
-use super::{Client, Hold, NO_ANSWER, SOON, Useless, number, soon};
+use super::{Client, Hold, Leased, NO_ANSWER, SOON, Useless, number, soon};
 use crate::record::{Answer, Call, Cell, Place, Value};
 
 const JSON: &str = "application/json";
 
 impl Client {
-    pub(super) async fn lease_by_http(&mut self, fence: &str) -> Result<(FenceName, Token, Moment), Useless> {
+    pub(super) async fn lease_by_http(&mut self, fence: &str) -> Result<Leased, Useless> {
         let name: FenceName = fence.parse().unwrap();
         let asked = self.next();
         self.asks(asked, Call::Grant(vec![fence.into()]));
@@ -36,7 +35,25 @@ impl Client {
         }
     }
 
-    pub(super) async fn release_by_http(&mut self, tokens: Vec<(FenceName, Token, Moment)>) {
+    pub(super) async fn renew_by_http(&mut self, tokens: &mut [Leased]) -> Result<(), Useless> {
+        for (fence, token, deadline) in tokens {
+            let asked = self.next();
+            self.asks(asked, Call::Renew(fence.to_string(), number(token)));
+            match soon(self.world.gateways[self.home].renew(fence, token)).await {
+                Ok(renewed) => {
+                    *deadline = renewed.deadline;
+                    self.hears(asked, Answer::Done);
+                }
+                Err(why) => {
+                    self.hears(asked, Answer::Unknown(why));
+                    return Err(Useless);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn release_by_http(&mut self, tokens: Vec<Leased>) {
         for (fence, token, _) in tokens {
             let asked = self.next();
             self.asks(asked, Call::Release(vec![(fence.to_string(), number(&token))]));
@@ -59,18 +76,22 @@ impl Client {
         Ok(read.map(|record| serde_json::from_slice(&record.value.bytes).unwrap()))
     }
 
-    /// Under an idempotency key, and again under the same one where the answer is lost.
+    /// Mostly under an idempotency key, and again under the same one where the answer is lost.
     pub(super) async fn write_by_http(&mut self, hold: &Hold, cells: &[Cell]) -> Answer {
-        let once = IdempotencyKey::random();
+        let once = self.rng.percent(65).then(IdempotencyKey::random);
         let mut lost = None;
-        for _ in 0..3 {
+        for _ in 0..if once.is_some() { 3 } else { 1 } {
             let gateway = self.any_gateway();
             let asked = async {
                 match cells {
                     [cell] => {
                         let (fence, key) = names(&cell.place);
                         let token = hold.token(&cell.place.fence);
-                        let options = WriteOptions::from(once.clone());
+                        let once = once.clone();
+                        let options = WriteOptions {
+                            once,
+                            ..WriteOptions::default()
+                        };
                         gateway
                             .put(&fence, &token, &key, bytes(cell), options)
                             .await
@@ -88,7 +109,7 @@ impl Client {
                                 Condition::Always,
                             );
                         }
-                        gateway.transact(&transaction, Some(&once)).await.map(drop)
+                        gateway.transact(&transaction, once.as_ref()).await.map(drop)
                     }
                 }
             };

@@ -39,6 +39,8 @@ pub struct HistorySpec {
     pub fences: Vec<String>,
     /// Whether writes go through the guard, or past it into a table that nothing protects.
     pub fenced: bool,
+    /// Whether there is one client, who takes its time: then a fence stays released for a while.
+    pub is_alone: bool,
     pub clients: Vec<Way>,
 }
 
@@ -148,9 +150,11 @@ struct Client {
 enum Hold {
     Lease(fencegate::Lease),
     Leases(fencegate::Leases),
-    /// From a gateway; nobody renews them.
-    Tokens(Vec<(FenceName, Token, Moment)>),
+    /// From a gateway, and renewed now and then.
+    Tokens(Vec<Leased>),
 }
+
+type Leased = (FenceName, Token, Moment);
 
 impl Hold {
     fn tokens(&self) -> Vec<(FenceName, Token)> {
@@ -202,7 +206,8 @@ impl Client {
             if self.turn().await.is_err() {
                 self.pause(10, 60).await;
             }
-            self.pause(0, 20).await;
+            let most = if self.history.is_alone { 400 } else { 20 };
+            self.pause(0, most).await;
         }
     }
 
@@ -220,12 +225,20 @@ impl Client {
         if !self.rng.percent(30) {
             fences = vec![fences.swap_remove(usize::from(self.rng.percent(25)))];
         }
-        let hold = self.grant(&fences).await?;
+        let mut hold = self.grant(&fences).await?;
         let mut well = Ok(());
         for _ in 0..self.rng.between(2, 5) {
             well = self.step(&hold, &fences).await;
             if well.is_err() || self.is_to_stop() {
                 break;
+            }
+            if let Hold::Tokens(tokens) = &mut hold
+                && self.rng.percent(25)
+            {
+                well = self.renew_by_http(tokens).await;
+                if well.is_err() {
+                    break;
+                }
             }
         }
         // Some just stop. A lease that renews itself would be kept for ever then.
