@@ -2,6 +2,9 @@
 #
 #     docker build -t fencegate .
 #     docker run --rm fencegate --help
+#
+# `serve` listens on 127.0.0.1 of the container unless FENCEGATE_LISTEN says otherwise; for 0.0.0.0 it wants clients and
+# TLS, or to be told that it needs neither (docs/security.md).
 
 FROM rust:1.94-bookworm AS build
 WORKDIR /src
@@ -14,9 +17,12 @@ FROM debian:bookworm-slim
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates curl \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --uid 7411 --no-create-home --shell /usr/sbin/nologin fencegate
+    && useradd --system --uid 7411 --no-create-home --shell /usr/sbin/nologin fencegate \
+    && install -d -o fencegate /var/lib/fencegate
 COPY --from=build /usr/local/bin/fencegate /usr/local/bin/fencegate
 USER 7411
+# Where fencegate.db is made if no store is named, and fencegate.toml is looked for.
+WORKDIR /var/lib/fencegate
 EXPOSE 7411
 # Told by SIGTERM, it finishes what is under way; give it longer than --drain-notice and --drain-timeout together.
 STOPSIGNAL SIGTERM

@@ -1,10 +1,13 @@
 //! Request bodies: never more of them in memory than is allowed, and never a part of one taken for the whole.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use axum::body::{Body, HttpBody};
 use futures::StreamExt;
-use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error, Visitor},
+};
 
 use super::Problem;
 
@@ -52,11 +55,56 @@ pub(super) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
 
 /// Reads `"10s"`, `"1m 30s"`, `"500ms"`.
 pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    let Some(text) = Option::<String>::deserialize(deserializer)? else {
-        return Ok(None);
-    };
-    let duration = humantime::parse_duration(&text).map_err(|error| {
-        serde::de::Error::custom(format!("a duration is written as \"10s\" or \"1m 30s\": {error}"))
-    })?;
-    Ok(Some(duration))
+    Ok(Option::<Written>::deserialize(deserializer)?.map(|written| written.0))
+}
+
+/// A duration with its unit.
+struct Written(Duration);
+
+impl<'de> Deserialize<'de> for Written {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(WrittenVisitor)
+    }
+}
+
+/// Says how a duration is written to whoever sends a number.
+struct WrittenVisitor;
+
+impl Visitor<'_> for WrittenVisitor {
+    type Value = Written;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a duration as \"10s\" or \"1m 30s\"")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Written, E> {
+        let read = humantime::parse_duration(text).map(Written);
+        read.map_err(|error| E::custom(format!("a duration is written as \"10s\" or \"1m 30s\": {error}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Asked {
+        #[serde(default, deserialize_with = "duration")]
+        ttl: Option<Duration>,
+    }
+
+    #[test]
+    fn a_duration_without_its_unit_is_told_how_to_be_written() {
+        let read = |text: &str| serde_json::from_str::<Asked>(text).map(|asked| asked.ttl);
+        assert_eq!(
+            read(r#"{"ttl":"1m 30s"}"#).unwrap(),
+            Some(Duration::from_secs(90))
+        );
+        assert_eq!(read(r#"{"ttl":null}"#).unwrap(), None);
+        assert_eq!(read("{}").unwrap(), None);
+        for wrong in [r#"{"ttl":30}"#, r#"{"ttl":"30"}"#, r#"{"ttl":{}}"#] {
+            let error = read(wrong).unwrap_err().to_string();
+            assert!(error.contains(r#"as "10s" or "1m 30s""#), "{error}");
+        }
+    }
 }
