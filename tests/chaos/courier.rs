@@ -101,7 +101,9 @@ async fn carry(State(post): State<Arc<Post>>, request: Request) -> Response {
     for name in ["host", "content-length", "connection", "transfer-encoding"] {
         headers.remove(name);
     }
-    let is_repeatable = headers.contains_key("idempotency-key") || head.method != Method::PUT;
+    // Leases know their holder again, and reads change nothing.
+    let is_repeatable =
+        headers.contains_key("idempotency-key") || head.method == Method::GET || path.ends_with("/lease");
     let request = post
         .http
         .request(head.method, format!("{}{path}", post.to))

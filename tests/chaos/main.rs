@@ -86,12 +86,13 @@ async fn chaos() {
     let mut seed = asked
         .seed
         .unwrap_or_else(|| record::now() as u64 / 1000 % 100_000_000);
-    let (begun, mut table) = (Instant::now(), table::Table::default());
+    let mut table = table::Table::default();
     if asked.seed.is_none() && asked.is_whole {
         for sabotage in Sabotage::ALL {
             table.found(sabotage.is_found(seed).await);
         }
     }
+    let begun = Instant::now();
     let mut stage = stage::Stage::start(None).await;
     let pictures = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/chaos");
     let is_over = |round: u64| match asked.rounds {

@@ -289,7 +289,7 @@ fn add(steps: &mut Vec<(Duration, Act)>, rng: &mut Rng, service: LockService, fa
                 delay: rng.millis(0, 150),
                 twice: rng.between(10, 50),
                 again: rng.millis(20, 1200),
-                late: rng.between(0, 30),
+                late: rng.between(5, 40),
                 unanswered: rng.between(0, 20),
                 lost: rng.between(0, 10),
             };
