@@ -7,6 +7,7 @@ mod examples;
 mod gateway;
 mod grants;
 mod guard;
+mod herds;
 mod interop;
 mod pages;
 mod postgres_locks;

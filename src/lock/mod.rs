@@ -18,6 +18,8 @@ pub(crate) mod fuzzing;
 mod giving_back;
 #[cfg(any(feature = "etcd", feature = "zookeeper"))]
 mod host;
+#[cfg(any(feature = "redis", feature = "postgres", feature = "sqlite"))]
+mod line;
 #[cfg(feature = "postgres")]
 pub mod postgres;
 #[cfg(feature = "redis")]

@@ -2,6 +2,9 @@
 //!
 //! Expiry is on the clock of the machine's boot, which does not jump and counts suspend; a lock of an earlier
 //! boot is over, like the process that held it.
+//!
+//! Who has to wait joins the line of this process, and only the first in it asks the file: when the lock is released
+//! here, and from time to time, as other processes release without telling.
 
 use std::time::Duration;
 
@@ -10,7 +13,9 @@ use sqlx::{Row, SqliteConnection};
 use uuid::Uuid;
 
 use super::{
-    Claim, Held, HolderState, Identity, Kind, LockError, LockService, LockState, Request, Term, until_done,
+    Claim, Held, HolderState, Identity, Kind, LockError, LockService, LockState, Request, Term,
+    line::Lines,
+    until_done,
     wait::{Backoff, Undo},
 };
 use crate::{
@@ -24,7 +29,11 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct SqliteLocks {
     file: SqliteFile,
+    lines: Lines,
 }
+
+/// What other processes get to take their turn.
+const TURN: Duration = Duration::from_millis(10);
 
 /// A fence's row, if its acquisition lives.
 struct Live {
@@ -38,7 +47,46 @@ struct Live {
 impl SqliteLocks {
     /// Locks in this file.
     pub fn new(file: SqliteFile) -> Self {
-        Self { file }
+        Self {
+            file,
+            lines: Lines::default(),
+        }
+    }
+
+    /// Takes the lock, or waits in line for it.
+    ///
+    /// # Cancel safety
+    /// Yes: the place in the line, or the lock, is given back.
+    async fn contend(&self, request: &Request) -> Result<Held, LockError> {
+        let give_up = Moment::now() + request.wait;
+        let line = self.lines.at(&request.name);
+        let mut busy = LockError::Busy { expires_in: None };
+        if request.wait.is_zero() || !line.is_taken_for(&request.holder.hash()) {
+            match self.attempt(request).await {
+                Err(error @ LockError::Busy { .. }) => busy = error,
+                done => return done,
+            }
+        }
+        if give_up.has_passed() {
+            return Err(busy);
+        }
+        let Ok(_first) = tokio::time::timeout(give_up.remaining(), line.first.lock()).await else {
+            return Err(busy);
+        };
+        let mut backoff = Backoff::new(give_up.remaining());
+        loop {
+            let busy = match self.attempt(request).await {
+                Err(busy @ LockError::Busy { .. }) => busy,
+                done => return done,
+            };
+            tokio::select! {
+                paused = backoff.pause(busy) => paused?,
+                // Others only ask now and then, and nobody knows whether there are any.
+                () = line.called.notified() => if line.should_let_others() {
+                    tokio::time::sleep(TURN).await;
+                }
+            }
+        }
     }
 
     async fn attempt(&self, request: &Request) -> Result<Held, LockError> {
@@ -115,13 +163,10 @@ impl LockService for SqliteLocks {
     }
 
     async fn acquire(&self, request: &Request) -> Result<Held, LockError> {
-        let mut backoff = Backoff::new(request.wait);
-        loop {
-            match self.attempt(request).await {
-                Err(error) => backoff.pause(error).await?,
-                held => return held,
-            }
-        }
+        let held = self.contend(request).await?;
+        self.lines
+            .acquired(&request.name, request.holder.hash(), &held.term);
+        Ok(held)
     }
 
     async fn renew(&self, claim: &Claim) -> Result<Term, LockError> {
@@ -138,7 +183,10 @@ impl LockService for SqliteLocks {
     }
 
     async fn release(&self, claim: &Claim) -> Result<(), LockError> {
-        end(&self.file, &claim.name, &claim.holder, None).await
+        end(&self.file, &claim.name, &claim.holder, None).await?;
+        self.lines.told(&claim.name, 1);
+        self.lines.released(&claim.name, &claim.holder);
+        Ok(())
     }
 
     async fn inspect(&self, name: &FenceName) -> Result<LockState, LockError> {

@@ -182,40 +182,54 @@ pub async fn asking_again_gives_the_same_acquisition(f: &Fixture) {
 }
 
 pub async fn dropped_waiters_leave_nothing(f: &Fixture) {
-    let held = take(&f.one, &f.request("drop")).await;
-    let mut waiters = Vec::new();
-    for i in 0..60u64 {
-        let (service, request) = (
-            if i % 2 == 0 { &f.one } else { &f.other }.clone(),
-            f.waiting("drop"),
+    // Long enough that what somebody left behind would keep everybody out until this test fails.
+    let ttl = Duration::from_secs(60);
+    let request = Request {
+        ttl,
+        ..f.request("drop")
+    };
+    let held = take(&f.one, &request).await;
+    // Some are dropped before they have asked, some in the middle, some while they wait, some as they get the lock.
+    let start = |i: u64| {
+        let service = if i.is_multiple_of(2) { &f.one } else { &f.other }.clone();
+        let request = Request {
+            holder: fencegate::Holder::random(),
+            wait: Duration::from_secs(60),
+            ..request.clone()
+        };
+        let patience = Duration::from_micros(i * 7919 % 500_000);
+        tokio::spawn(async move {
+            match tokio::time::timeout(patience, service.acquire(&request)).await {
+                Ok(held) => Some((service, held.unwrap())),
+                Err(_) => None,
+            }
+        })
+    };
+    let waiters: Vec<_> = (0..500).map(start).collect();
+    for waiter in waiters {
+        assert!(
+            waiter.await.unwrap().is_none(),
+            "a waiter got a lock that was held"
         );
-        waiters.push(tokio::spawn(async move {
-            // Some are dropped before they have asked, some in the middle, some while they wait.
-            let patience = Duration::from_micros(i * i * 150);
-            tokio::time::timeout(patience, service.acquire(&request))
-                .await
-                .is_ok()
-        }));
-        if i % 10 == 0 {
-            f.one.renew(&held.claim).await.unwrap();
+    }
+    let waiters: Vec<_> = (500..1000).map(start).collect();
+    f.one.release(&held.claim).await.unwrap();
+    for waiter in waiters {
+        if let Some((service, held)) = waiter.await.unwrap() {
+            service.release(&held.claim).await.unwrap();
         }
     }
-    for waiter in waiters {
-        assert!(!waiter.await.unwrap(), "a waiter got a lock that was held");
-        f.one.renew(&held.claim).await.unwrap();
-    }
+    // What they left is taken back in the background.
     eventually(SOON, async || {
-        f.one.renew(&held.claim).await.unwrap();
-        f.one
-            .inspect(&held.claim.name)
-            .await
-            .unwrap()
-            .waiting
-            .is_none_or(|waiting| waiting == 0)
+        let state = f.one.inspect(&request.name).await.unwrap();
+        state.holder.is_none() && state.waiting.is_none_or(|waiting| waiting == 0)
     })
     .await;
-    f.one.release(&held.claim).await.unwrap();
-    take(&f.other, &f.request("drop")).await;
+    let next = Request {
+        wait: SOON,
+        ..f.request("drop")
+    };
+    take(&f.other, &next).await;
 }
 
 pub async fn the_identity_stays(f: &Fixture) {

@@ -2,6 +2,9 @@
 //!
 //! The time is looked at in a statement after the one that locks the row. In one statement, an update that had
 //! waited for the row would go by the time at which it began to wait, and renew a lock that has expired.
+//!
+//! Who has to wait joins the line of this process, and only the first in it asks the database: when a release is told,
+//! when the lock is due to expire, and from time to time.
 
 mod wake;
 
@@ -13,7 +16,9 @@ use time::OffsetDateTime;
 
 use self::wake::{CHANNEL, Wake};
 use super::{
-    Claim, Held, HolderState, Identity, Kind, LockError, LockService, LockState, Request, Term, until_done,
+    Claim, Held, HolderState, Identity, Kind, LockError, LockService, LockState, Request, Term,
+    line::Lines,
+    until_done,
     wait::{Backoff, Undo},
 };
 use crate::{
@@ -34,6 +39,7 @@ const LIMIT: Duration = Duration::from_secs(8);
 pub struct PostgresLocks {
     pool: PgPool,
     wake: Wake,
+    lines: Lines,
 }
 
 /// A fence's row, if its acquisition lives.
@@ -51,6 +57,7 @@ impl PostgresLocks {
         Self {
             pool,
             wake: Wake::default(),
+            lines: Lines::default(),
         }
     }
 
@@ -131,6 +138,42 @@ impl PostgresLocks {
 }
 
 impl PostgresLocks {
+    /// Takes the lock, or waits in line for it.
+    ///
+    /// # Cancel safety
+    /// Yes: the place in the line, or the lock, is given back.
+    async fn contend(&self, request: &Request) -> Result<Held, LockError> {
+        let give_up = Moment::now() + request.wait;
+        let line = self.lines.at(&request.name);
+        let mut busy = LockError::Busy { expires_in: None };
+        if request.wait.is_zero() || !line.is_taken_for(&request.holder.hash()) {
+            match in_time(self.attempt(request)).await {
+                Err(error @ LockError::Busy { .. }) => busy = error,
+                done => return done,
+            }
+        }
+        if give_up.has_passed() {
+            return Err(busy);
+        }
+        let Ok(_first) = tokio::time::timeout(give_up.remaining(), line.first.lock()).await else {
+            return Err(busy);
+        };
+        // Before the next attempt, so that no release is missed behind it.
+        let ear = self.wake.listen(&self.pool, &request.name);
+        let mut backoff = Backoff::new(give_up.remaining());
+        loop {
+            let busy = match in_time(self.attempt(request)).await {
+                Err(busy @ LockError::Busy { .. }) => busy,
+                done => return done,
+            };
+            if self.wake.is_listening() {
+                backoff.listen(busy, LISTENED, ear.heard()).await?;
+            } else {
+                backoff.pause(busy).await?;
+            }
+        }
+    }
+
     async fn renew_row(&self, claim: &Claim) -> Result<Term, LockError> {
         let sent = Moment::now();
         let mut transaction = database::begin(&self.pool).await?;
@@ -180,23 +223,10 @@ impl LockService for PostgresLocks {
     }
 
     async fn acquire(&self, request: &Request) -> Result<Held, LockError> {
-        if request.wait.is_zero() {
-            return in_time(self.attempt(request)).await;
-        }
-        // Before the first attempt, so that no release is missed behind it.
-        let ear = self.wake.listen(&self.pool, &request.name);
-        let mut backoff = Backoff::new(request.wait);
-        loop {
-            let busy = match in_time(self.attempt(request)).await {
-                Err(busy @ LockError::Busy { .. }) => busy,
-                done => return done,
-            };
-            if self.wake.is_listening() {
-                backoff.listen(busy, LISTENED, ear.heard()).await?;
-            } else {
-                backoff.pause(busy).await?;
-            }
-        }
+        let held = self.contend(request).await?;
+        self.lines
+            .acquired(&request.name, request.holder.hash(), &held.term);
+        Ok(held)
     }
 
     async fn renew(&self, claim: &Claim) -> Result<Term, LockError> {
@@ -204,7 +234,9 @@ impl LockService for PostgresLocks {
     }
 
     async fn release(&self, claim: &Claim) -> Result<(), LockError> {
-        in_time(end(&self.pool, &claim.name, &claim.holder, None)).await
+        in_time(end(&self.pool, &claim.name, &claim.holder, None)).await?;
+        self.lines.released(&claim.name, &claim.holder);
+        Ok(())
     }
 
     async fn inspect(&self, name: &FenceName) -> Result<LockState, LockError> {

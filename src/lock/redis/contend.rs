@@ -6,10 +6,10 @@
 
 use std::time::Duration;
 
-use super::{RedisLocks, attempt::Attempt, line::Line, news::Listener};
+use super::{RedisLocks, attempt::Attempt, news::Listener};
 use crate::{
     clock::Moment,
-    lock::{Held, LockError, Request, wait::random_share},
+    lock::{Held, LockError, Request, line::Line, wait::random_share},
 };
 
 /// How long a lock that passes from hand to hand in this process is held at most without anybody asking the server.

@@ -26,7 +26,6 @@
 pub(in crate::lock) mod address;
 mod attempt;
 mod contend;
-pub(in crate::lock) mod line;
 pub(in crate::lock) mod link;
 mod news;
 pub(in crate::lock) mod scripts;
@@ -41,13 +40,13 @@ use uuid::Uuid;
 pub use self::address::AddressError;
 use self::{
     address::{Address, Servers},
-    line::Lines,
     link::Link,
     news::News,
     scripts::Keys,
 };
 use super::{
     Claim, Held, HolderState, Identity, Kind, LockError, LockService, LockState, Request, Server, Term,
+    line::Lines,
 };
 use crate::{clock::Moment, name::FenceName, token::Sequence};
 

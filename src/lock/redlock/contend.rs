@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Redlock, rounds::Outcome};
 use crate::{
     clock::Moment,
-    lock::{Held, LockError, Request, redis::line::Line, wait::Backoff},
+    lock::{Held, LockError, Request, line::Line, wait::Backoff},
 };
 
 /// How often an attempt that was lost to a fault is made again, however short the caller would wait.

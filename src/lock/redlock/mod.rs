@@ -53,10 +53,10 @@ use self::{
 };
 use super::{
     Claim, Held, Identity, Kind, LockError, LockService, LockState, Request, Server, Term,
+    line::Lines,
     redis::{
         AddressError,
         address::{Address, Servers},
-        line::Lines,
         scripts::Keys,
     },
 };

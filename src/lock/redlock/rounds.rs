@@ -67,7 +67,11 @@ impl Redlock {
         let undo = Undo::new({
             let (locks, doing) = (self.clone(), doing.clone());
             let (name, holder) = (request.name.clone(), request.holder.hash());
-            async move { locks.give_back(&name, &holder, &doing).await }
+            async move {
+                locks.give_back(&name, &holder, &doing).await;
+                // It may have been held: the next in line need not wait for its turn to ask.
+                locks.lines.released(&name, &holder);
+            }
         });
         let outcome = self.two_rounds(request, &members, &doing).await;
         undo.disarm();
@@ -188,6 +192,5 @@ impl Redlock {
         {
             answers += usize::from(answer.is_ok());
         }
-        self.lines.released(name, holder);
     }
 }

@@ -1,8 +1,8 @@
 //! The line of those in this process who wait for the same fence.
 //!
 //! Only the first in a line asks the server, so a lock costs the server the same whether one or a thousand wait
-//! for it here. A release in this process calls the first in line at once: the two requests leave one behind the
-//! other on one connection, and a hand-over takes one round trip.
+//! for it here. A release in this process calls the first in line at once. With Redis the two requests leave one behind
+//! the other on one connection, and a hand-over takes one round trip.
 
 use std::{
     collections::HashMap,
@@ -12,7 +12,8 @@ use std::{
 
 use tokio::sync::Notify;
 
-use crate::{clock::Moment, lock::Term, name::FenceName, token::HolderHash};
+use super::Term;
+use crate::{clock::Moment, name::FenceName, token::HolderHash};
 
 /// How many times a lock goes from hand to hand in this process while other processes wait for it.
 const TURNS: u32 = 8;
@@ -20,10 +21,10 @@ const TURNS: u32 = 8;
 const PASSING: Duration = Duration::from_millis(5);
 
 /// The lines of all fences that somebody here holds or waits for. Clones share them.
-#[derive(Clone, Default)]
-pub(in crate::lock) struct Lines(Arc<Mutex<Map>>);
+#[derive(Debug, Clone, Default)]
+pub(super) struct Lines(Arc<Mutex<Map>>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Map {
     lines: HashMap<FenceName, Arc<Line>>,
     /// When the map has grown to this size, locks that ended without a release are cleared out.
@@ -31,16 +32,16 @@ struct Map {
 }
 
 /// The line of one fence.
-#[derive(Default)]
-pub(in crate::lock) struct Line {
+#[derive(Debug, Default)]
+pub(super) struct Line {
     /// Held by the first in line; the others queue for it in order.
-    pub(in crate::lock) first: tokio::sync::Mutex<()>,
+    pub(super) first: tokio::sync::Mutex<()>,
     /// Calls the first in line when somebody here has released the lock, or news came from the server.
-    pub(in crate::lock) called: Notify,
+    pub(super) called: Notify,
     state: Mutex<State>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     /// Who holds the lock, as far as is known here, and until when at the least.
     held: Option<(HolderHash, Moment)>,
@@ -61,7 +62,7 @@ impl State {
 }
 
 /// A place near a line, which is forgotten when nobody needs it any more.
-pub(in crate::lock) struct Place {
+pub(super) struct Place {
     lines: Lines,
     name: FenceName,
     line: Arc<Line>,
@@ -69,7 +70,7 @@ pub(in crate::lock) struct Place {
 
 impl Lines {
     /// The line of this fence.
-    pub(in crate::lock) fn at(&self, name: &FenceName) -> Place {
+    pub(super) fn at(&self, name: &FenceName) -> Place {
         let line = self.map().lines.entry(name.clone()).or_default().clone();
         Place {
             lines: self.clone(),
@@ -79,7 +80,7 @@ impl Lines {
     }
 
     /// A lock was acquired here: who comes next need not ask at once.
-    pub(in crate::lock) fn acquired(&self, name: &FenceName, holder: HolderHash, term: &Term) {
+    pub(super) fn acquired(&self, name: &FenceName, holder: HolderHash, term: &Term) {
         let mut map = self.map();
         map.lines
             .entry(name.clone())
@@ -93,7 +94,7 @@ impl Lines {
     }
 
     /// A lock is being released here: calls who is first in its line.
-    pub(in crate::lock) fn released(&self, name: &FenceName, holder: &HolderHash) {
+    pub(super) fn released(&self, name: &FenceName, holder: &HolderHash) {
         let mut map = self.map();
         let Some(line) = map.lines.get(name) else { return };
         let mut state = line.state();
@@ -108,7 +109,7 @@ impl Lines {
     }
 
     /// How many were told of a release.
-    pub(in crate::lock) fn told(&self, name: &FenceName, listeners: i64) {
+    pub(super) fn told(&self, name: &FenceName, listeners: i64) {
         if let Some(line) = self.map().lines.get(name) {
             let mut state = line.state();
             state.others_wait = listeners > i64::from(state.listens);
@@ -122,24 +123,24 @@ impl Lines {
 
 impl Line {
     /// Whether another holder has the lock, as far as is known here.
-    pub(in crate::lock) fn is_held_by_another(&self, holder: &HolderHash) -> bool {
+    pub(super) fn is_held_by_another(&self, holder: &HolderHash) -> bool {
         let held = self.state().held;
         held.is_some_and(|(held_by, until)| held_by != *holder && !until.has_passed())
     }
 
     /// Whether there is no use in asking now: another has the lock, or is being given it.
-    pub(in crate::lock) fn is_taken_for(&self, holder: &HolderHash) -> bool {
+    pub(super) fn is_taken_for(&self, holder: &HolderHash) -> bool {
         let passing = self.state().passing;
         self.is_held_by_another(holder) || passing.is_some_and(|until| !until.has_passed())
     }
 
     /// Says whether the first in line listens for news.
-    pub(in crate::lock) fn listens(&self, listens: bool) {
+    pub(super) fn listens(&self, listens: bool) {
         self.state().listens = listens;
     }
 
     /// Counts a hand-over in this process, and says whether it is now the turn of other processes.
-    pub(in crate::lock) fn should_let_others(&self) -> bool {
+    pub(super) fn should_let_others(&self) -> bool {
         let mut state = self.state();
         state.turns = if state.others_wait { state.turns + 1 } else { 0 };
         // Where locks are held for long, a moment's delay costs nothing, and eight turns would.
