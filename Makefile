@@ -4,7 +4,7 @@
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-picture test test-interop test-api fuzz bench check model chaos fmt clean format-check clippy features doc doctest
+.PHONY: help demo demo-picture test test-interop test-api fuzz bench bench-locks check model chaos fmt clean format-check clippy features doc doctest
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(MAKEFILE_LIST) | \
@@ -61,6 +61,10 @@ chaos: ## Break servers under clients, and check what they saw (MINUTES=, SEEDS=
 bench: ## Measure the gateway and the guard against bare Postgres (ROUNDS=1 SECONDS=2 to try it)
 	@tools/install bench
 	cargo bench --bench speed
+
+bench-locks: ## Measure the lock services against other lock clients (ROUNDS=1 SECONDS=2 to try it)
+	@tools/install bench
+	cargo bench --bench locks
 
 fmt: ## Format the code
 	cargo fmt

@@ -1,0 +1,114 @@
+//! The other side: a program of somebody else's lock client, told line by line how to work: `each WORKERS SECONDS` or
+//! `one WORKERS SECONDS`. It answers with its cycles a second.
+
+use std::{path::Path, process::Stdio, time::Duration};
+
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
+    process::{Child, ChildStdin, ChildStdout, Command},
+};
+
+use crate::{
+    ours::Load,
+    support::{folder, programs},
+};
+
+pub struct Foreign {
+    _child: Child,
+    stdin: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+    _folder: Option<TempDir>,
+}
+
+impl Foreign {
+    /// Go's `concurrency.Mutex`, compiled here.
+    pub async fn go(endpoint: &str) -> Self {
+        let packages = "golang-go golang-etcd-server-dev";
+        programs::require(Path::new("/usr/share/gocode/src/go.etcd.io/etcd"), packages);
+        let folder = folder("go");
+        let program = folder.path().join("mutex");
+        let built = Command::new(programs::find("go", packages, &[]))
+            // Debian's libraries, from before there were modules.
+            .env("GO111MODULE", "off")
+            .env("GOPATH", "/usr/share/gocode")
+            .args(["build", "-o"])
+            .arg(&program)
+            .arg(source("etcd_mutex.go"))
+            .status()
+            .await
+            .expect("go runs");
+        assert!(built.success(), "etcd_mutex.go does not compile");
+        let mut command = Command::new(program);
+        command.arg(endpoint);
+        Self::start(command, Some(folder))
+    }
+
+    /// Curator's `InterProcessMutex`.
+    pub fn curator(endpoint: &str) -> Self {
+        let jars = [
+            "curator-recipes",
+            "curator-framework",
+            "curator-client",
+            "guava",
+            "zookeeper",
+            "zookeeper-jute",
+            "slf4j-api",
+            "slf4j-nop",
+        ]
+        .map(|jar| format!("/usr/share/java/{jar}.jar"));
+        let packages = "libcurator-recipes-java default-jdk-headless";
+        for jar in &jars {
+            programs::require(Path::new(jar), packages);
+        }
+        programs::find("javac", packages, &[]);
+        let mut command = Command::new(programs::find("java", packages, &[]));
+        command.args(["-cp", &jars.join(":")]);
+        command.arg(source("CuratorMutex.java")).arg(endpoint);
+        Self::start(command, None)
+    }
+
+    /// redis-py's `Lock`.
+    pub fn redis_py(port: u16) -> Self {
+        let packages = "python3-redis";
+        programs::require(
+            Path::new("/usr/lib/python3/dist-packages/redis/lock.py"),
+            packages,
+        );
+        let mut command = Command::new("/usr/bin/python3");
+        command.arg(source("redis_py_lock.py")).arg(port.to_string());
+        Self::start(command, None)
+    }
+
+    fn start(mut command: Command, folder: Option<TempDir>) -> Self {
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        Self {
+            stdin: child.stdin.take().expect("it is piped"),
+            answers: BufReader::new(child.stdout.take().expect("it is piped")).lines(),
+            _child: child,
+            _folder: folder,
+        }
+    }
+
+    /// Cycles a second.
+    pub async fn cycles(&mut self, load: Load, time: Duration) -> f64 {
+        let locks = if load.one { "one" } else { "each" };
+        let line = format!("{locks} {} {}\n", load.workers, time.as_secs());
+        self.stdin.write_all(line.as_bytes()).await.expect("it listens");
+        let answer = self.answers.next_line().await.expect("it answers");
+        let answer = answer.expect("it goes on");
+        answer
+            .trim()
+            .parse()
+            .unwrap_or_else(|_| panic!("{answer:?} is no number"))
+    }
+}
+
+fn source(name: &str) -> String {
+    format!("{}/benches/locks/{name}", env!("CARGO_MANIFEST_DIR"))
+}
