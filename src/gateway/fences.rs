@@ -205,7 +205,7 @@ async fn show(State(gateway): State<Arc<Gateway>>, ToRead(name): ToRead) -> Resu
 
 /// May this token act now? For resources that live elsewhere. The answer is already old when it arrives: a newer
 /// holder may have been granted the fence meanwhile. Whoever may read may ask, and whoever may write, who learns as
-/// much from a write.
+/// much from a write; with a bare sequence only who may write.
 #[utoipa::path(
     post, path = "/v1/fences/{fence}/check", operation_id = "checkToken", tag = "fences",
     summary = "May this token act now?",
@@ -235,6 +235,10 @@ pub(super) async fn admit(
     name: &FenceName,
     shown: &ShownToken,
 ) -> Result<Mark, Problem> {
+    // The first time, a bare sequence raises the mark: no right to read is one to do that.
+    if matches!(shown, ShownToken::Foreign(_)) {
+        client.may(Right::Write, name)?;
+    }
     let token = gateway.admissible(client, name, shown).await;
     if let Some(refused) = token.refused {
         return Err(gateway.told(client, refused));

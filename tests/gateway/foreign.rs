@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::{
     Answer, Client, Gateway,
+    auth::Clients,
     client::{encode, record},
 };
 use crate::{
@@ -130,6 +131,58 @@ async fn numbers_that_are_not_the_holders_are_refused() {
         .put("b", "k", shown, "forged")
         .await
         .problem(412, "holder-mismatch");
+}
+
+/// A bare sequence is worth nothing to another client than the one that showed it first, and it takes the right to
+/// write to show it, whatever for: the first time raises the mark.
+#[tokio::test]
+async fn a_number_belongs_to_the_client_that_showed_it_first() {
+    let (folder, etcd) = (folder("foreign"), Etcd::builder().quick().start().await);
+    let clients = Clients::new([
+        ("reader", json!({"a": ["read", "lease"]})),
+        ("one", json!({"a": ["read", "write"]})),
+        ("other", json!({"a": ["read", "write"]})),
+    ]);
+    let store = format!("sqlite:{}", folder.path().join("store.db").display());
+    let locks = format!("etcd://{}", etcd.endpoint());
+    let gateway = Gateway::start(&store, Some(&locks), clients.config(None)).await;
+    let client = gateway.client();
+    let mut stranger = Stranger::at(&etcd).await;
+    let number = stranger.queue_up(&name("a")).await.to_string();
+    let ask = async |who: &str, method: Method, path: &str| {
+        let request = client.request(method, path).bearer_auth(clients.key(who));
+        Answer::to(request.header("fencing-token", &number).body("v")).await
+    };
+    let (k, check, list) = (record("a", "k"), "/v1/fences/a/check", "/v1/fences/a/records");
+    let mark = async || {
+        let shown = client.request(Method::GET, "/v1/fences/a");
+        let shown = Answer::to(shown.bearer_auth(clients.key("reader"))).await;
+        shown.expect(200).json()["mark"].clone()
+    };
+
+    for (method, path) in [
+        (Method::POST, check),
+        (Method::GET, &k),
+        (Method::GET, list),
+        (Method::PUT, &k),
+    ] {
+        ask("reader", method, path).await.problem(403, "forbidden");
+        assert_eq!(mark().await, json!(null));
+    }
+    ask("one", Method::POST, check).await.expect(200);
+    assert_eq!(mark().await, format!("1-{number}"));
+    ask("one", Method::PUT, &k).await.expect(201);
+    for (method, path) in [
+        (Method::PUT, k.as_str()),
+        (Method::DELETE, &k),
+        (Method::GET, &k),
+        (Method::GET, list),
+        (Method::POST, check),
+    ] {
+        ask("other", method, path).await.problem(412, "holder-mismatch");
+    }
+    ask("one", Method::PUT, &k).await.expect(200);
+    ask("one", Method::GET, &k).await.expect(200);
 }
 
 /// What was written under a key is answered again after the lock's end, and nothing else is.
