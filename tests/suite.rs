@@ -1,6 +1,7 @@
 //! Every test of the project, in one binary: it links once, and all of it shares `support`.
 
 mod cli;
+mod clock;
 mod conformance;
 mod demo;
 mod examples;
