@@ -194,8 +194,13 @@ impl Locks {
     async fn grant_in_time(&self, name: &FenceName, options: Options) -> Result<Grant, GrantError> {
         let until = Moment::now() + options.wait;
         match self.grant_once(name, options.clone()).await {
-            // Ended by force, or expired, before it was sealed: nothing was promised yet.
+            // Ended by force, or expired, before it was sealed: nothing was promised yet. Nor was it in an epoch that was
+            // left meanwhile.
             Err(GrantError::Lock(LockError::Lost)) if !until.has_passed() => {
+                let wait = until.remaining();
+                self.grant_once(name, Options { wait, ..options }).await
+            }
+            Err(GrantError::EpochChanged) => {
                 let wait = until.remaining();
                 self.grant_once(name, Options { wait, ..options }).await
             }

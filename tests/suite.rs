@@ -9,6 +9,8 @@ mod gateway;
 mod grants;
 mod guard;
 mod herds;
+#[cfg(all(feature = "etcd", feature = "zookeeper", feature = "redis"))]
+mod histories;
 mod interop;
 mod pages;
 mod postgres_locks;

@@ -91,7 +91,9 @@ fn of_store(error: &StoreError) -> Exit {
         StoreError::Refused(_) => Exit::Fenced,
         StoreError::Condition { .. } => Exit::Condition,
         StoreError::Database(DatabaseError::OutcomeUnknown(_)) => Exit::OutcomeUnknown,
-        StoreError::Database(DatabaseError::Unavailable(_)) => Exit::Unreachable,
+        StoreError::Database(DatabaseError::Unavailable(_) | DatabaseError::Quarantined(_)) => {
+            Exit::Unreachable
+        }
         _ => Exit::Failed,
     }
 }

@@ -8,6 +8,7 @@ mod access;
 mod check;
 mod completions;
 mod config;
+mod declare;
 mod demo;
 mod doctor;
 mod exit;
@@ -20,6 +21,7 @@ mod logging;
 mod migrate;
 mod output;
 mod read;
+mod rebase;
 mod rejections;
 mod run;
 mod secret;
@@ -94,6 +96,10 @@ enum Verb {
     Doctor(doctor::Doctor),
     /// Bring the store's tables up to this version
     Migrate(migrate::Migrate),
+    /// Raise the epoch, when the numbers of before cannot be trusted any more
+    Rebase(rebase::Rebase),
+    /// Say how the store is replicated
+    Declare(declare::Declare),
     /// Print a script that completes command lines in a shell
     Completions(completions::Completions),
     /// Print the settings with where each is from, or check them
@@ -124,6 +130,8 @@ pub async fn run() -> ExitCode {
         Verb::Rejections(verb) => verb.run().await,
         Verb::Doctor(verb) => verb.run().await,
         Verb::Migrate(verb) => verb.run().await.map(|()| ExitCode::SUCCESS),
+        Verb::Rebase(verb) => verb.run().await.map(|()| ExitCode::SUCCESS),
+        Verb::Declare(verb) => verb.run().await.map(|()| ExitCode::SUCCESS),
         Verb::Completions(verb) => verb.run(),
         Verb::Config(verb) => verb.run(&settings).map(|()| ExitCode::SUCCESS),
         Verb::Key(verb) => verb.run().map(|()| ExitCode::SUCCESS),
@@ -145,6 +153,16 @@ fn label(what: &str) -> String {
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let label = format!("{what} on {host}, process {}", std::process::id());
     label.chars().filter(|c| !c.is_control()).take(60).collect()
+}
+
+/// For the audit log: which user, on which machine.
+fn who() -> String {
+    let user =
+        std::env::var("USER").unwrap_or_else(|_| format!("user {}", rustix::process::geteuid().as_raw()));
+    format!(
+        "{user} on {}",
+        rustix::system::uname().nodename().to_string_lossy()
+    )
 }
 
 /// Ends the program as a command line that cannot be read does.

@@ -27,6 +27,9 @@ pub enum DatabaseError {
     /// More is waiting for the database than is good: nothing was changed.
     #[error("too many writes are waiting for the database, nothing was changed: try again in a moment")]
     Overloaded,
+    /// The marks are of another history than the database's present one, so some may be lost: nothing was changed.
+    #[error("{0}. Nothing was changed: run `fencegate rebase --reason TEXT`, then acquire leases again")]
+    Quarantined(String),
     /// Anything else that the database said.
     #[error("the database refused: {0}")]
     Refused(String),
@@ -52,6 +55,7 @@ impl From<sqlx::Error> for DatabaseError {
                 match code.as_ref() {
                     // Postgres: serialization failure, deadlock, lock not available.
                     "40001" | "40P01" | "55P03" => Self::Conflict(text),
+                    "ZF008" => Self::Quarantined(text),
                     // Undefined table, schema, function, column.
                     "42P01" | "3F000" | "42883" | "42703" => Self::NotMigrated(text),
                     // SQLite: busy and locked, with their extended codes.

@@ -243,7 +243,10 @@ pub(super) async fn admit(
     if let Some(refused) = token.refused {
         return Err(gateway.told(client, refused));
     }
-    let state = gateway.read(gateway.locks.store().fence(name)).await?;
+    let store = gateway.locks.store();
+    // A store that is quarantined names no epoch: its mark says nothing of who may act.
+    let reading = async { tokio::try_join!(store.fence(name), store.epoch()) };
+    let (state, _) = gateway.read(reading).await?;
     match guard::check(name, state.map(|state| state.mark), &token.mark) {
         Ok(()) => Ok(token.mark),
         Err(GuardError::Refused(refusal)) => {

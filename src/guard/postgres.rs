@@ -181,8 +181,8 @@ impl Guarded<Transaction<'static, Postgres>> {
 /// Lets a transaction pass if this is the fence's mark, and holds the mark still until it ends. For stores, which do
 /// not know the holder: tables that `fencegate.protect` guards do not accept such a transaction's writes.
 ///
-/// Two statements, since the second must see what was committed while the first waited: the fence's advisory
-/// lock, shared, which a seal takes exclusively; then the mark. At read committed the lock alone holds the mark
+/// Two statements, since the second must see what was committed while the first waited: the history, and the fence's
+/// advisory lock, shared, which a seal takes exclusively; then the mark. At read committed the lock alone holds the mark
 /// still. Elsewhere the snapshot may be older than the lock, and the row's lock finds that out: it fails with a
 /// serialization failure.
 ///
@@ -193,13 +193,13 @@ impl Guarded<Transaction<'static, Postgres>> {
 /// The transaction has then to be rolled back.
 pub async fn enter(connection: &mut PgConnection, fence: &FenceName, token: &Mark) -> Result<(), GuardError> {
     let isolation: String = sqlx::query(
-        "select fencegate.make_durable(), pg_advisory_xact_lock_shared(fencegate.lock_key($1)),
-                current_setting('transaction_isolation')",
+        "select fencegate.make_durable(), fencegate.require_history(),
+                pg_advisory_xact_lock_shared(fencegate.lock_key($1)), current_setting('transaction_isolation')",
     )
     .bind(fence.as_str())
     .fetch_one(&mut *connection)
     .await?
-    .try_get(2)?;
+    .try_get(3)?;
     let look = if isolation == "read committed" {
         "select epoch, sequence, holder from fencegate.fence where name = $1"
     } else {

@@ -1,5 +1,6 @@
 //! Stores: where marks and records are kept, side by side, so that one transaction sees both.
 
+pub mod history;
 pub mod merge;
 pub mod once;
 #[cfg(feature = "postgres")]
@@ -11,6 +12,7 @@ pub mod watch;
 
 use std::fmt;
 
+pub use history::{Audited, Rebase, Rebased, Replication};
 pub use merge::{MergeError, MergePatch};
 pub use once::{Done, Once};
 pub use transaction::{Operation, Transaction};
@@ -230,6 +232,11 @@ pub enum StoreError {
     /// The database had something to say.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// There is no replication to declare: the store is a file.
+    #[error(
+        "this store is not replicated, so there is nothing to declare: rebase by hand when it was put back from a copy"
+    )]
+    NotReplicated,
     /// A row that cannot be: somebody else wrote to the tables.
     #[error("the store holds something unexpected: {0}")]
     Corrupt(String),
@@ -281,10 +288,46 @@ pub trait Store: fmt::Debug + Send + Sync {
     async fn check(&self) -> Result<(), StoreError>;
 
     /// The epoch.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Quarantined`] while marks may have been lost.
     async fn epoch(&self) -> Result<EpochState, StoreError>;
 
     /// Binds the epoch to a lock service if it is not bound yet, and answers with what it is bound to then.
     async fn bind(&self, identity: &Identity) -> Result<EpochState, StoreError>;
+
+    /// The epoch, also of a store that is quarantined: for whoever explains it.
+    async fn epoch_as_stored(&self) -> Result<EpochState, StoreError> {
+        self.epoch().await
+    }
+
+    /// Why the store is quarantined, if it is: its marks are of another history than its server, so some may be lost.
+    async fn quarantine(&self) -> Result<Option<String>, StoreError> {
+        Ok(None)
+    }
+
+    /// Raises the epoch: every token from before is stale, and the next grant binds the new epoch to its lock service. It
+    /// ends a quarantine.
+    ///
+    /// # Cancel safety
+    /// It may or may not happen.
+    async fn rebase(&self, rebase: &Rebase) -> Result<Rebased, StoreError>;
+
+    /// How the store is replicated, as was declared; `None` where it cannot be.
+    async fn replication(&self) -> Result<Option<Replication>, StoreError> {
+        Ok(None)
+    }
+
+    /// Declares how the store is replicated. Synchronous: a later timeline of the same Postgres is accepted.
+    ///
+    /// # Errors
+    /// [`StoreError::NotReplicated`] where there is nothing to declare.
+    async fn declare(&self, _replication: Replication, _reason: &str, _who: &str) -> Result<(), StoreError> {
+        Err(StoreError::NotReplicated)
+    }
+
+    /// The newest lines of the audit log, newest first.
+    async fn audit(&self, limit: u32) -> Result<Vec<Audited>, StoreError>;
 
     /// A fence's mark; `None` if it was never sealed.
     async fn fence(&self, name: &FenceName) -> Result<Option<FenceState>, StoreError>;

@@ -1,5 +1,6 @@
 //! The store in an SQLite file: for one machine, and for trying things out.
 
+mod history;
 mod once;
 mod transaction;
 
@@ -10,8 +11,8 @@ use sqlx::{Row, sqlite::SqliteRow};
 use time::OffsetDateTime;
 
 use super::{
-    Done, EpochState, FenceState, Listed, Once, Pressure, Record, SealOutcome, Store, StoreError,
-    Transaction, Value, Version, Write, Written,
+    Audited, Done, EpochState, FenceState, Listed, Once, Pressure, Rebase, Rebased, Record, SealOutcome,
+    Store, StoreError, Transaction, Value, Version, Write, Written,
     transaction::{after_all, the_only_one},
 };
 use crate::{
@@ -87,6 +88,14 @@ impl Store for SqliteStore {
         .await?;
         transaction.commit().await?;
         self.epoch().await
+    }
+
+    async fn rebase(&self, rebase: &Rebase) -> Result<Rebased, StoreError> {
+        history::rebase(&self.file, rebase).await
+    }
+
+    async fn audit(&self, limit: u32) -> Result<Vec<Audited>, StoreError> {
+        history::audit(&self.file, limit).await
     }
 
     async fn fence(&self, name: &FenceName) -> Result<Option<FenceState>, StoreError> {

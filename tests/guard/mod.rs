@@ -7,7 +7,7 @@ mod random;
 mod rejections;
 mod roles;
 mod rust;
-mod session;
+pub mod session;
 mod stalled;
 mod traps;
 mod traps_alone;

@@ -15,7 +15,7 @@ use super::process::{NotReady, Process};
 mod installation;
 mod template;
 
-pub use installation::{command, other_user, run};
+pub use installation::{command, folder, other_user, run};
 
 pub struct Postgres {
     process: Process,
@@ -93,6 +93,33 @@ impl Postgres {
 
     pub fn data(&self) -> PathBuf {
         self.folder.path().join("data")
+    }
+
+    /// A copy of its data, taken while it serves, and the log that the copy needs: with `follow`, for a standby of it.
+    pub fn base_backup(&self, follow: bool) -> TempDir {
+        let copy = installation::folder();
+        let mut backup = command("pg_basebackup");
+        backup.args([
+            "-h",
+            "127.0.0.1",
+            "-U",
+            "postgres",
+            "-c",
+            "fast",
+            "-X",
+            "stream",
+            "--no-sync",
+            "-p",
+        ]);
+        backup
+            .arg(self.port().to_string())
+            .arg("-D")
+            .arg(copy.path().join("data"));
+        if follow {
+            backup.arg("-R");
+        }
+        run(&mut backup);
+        copy
     }
 
     pub fn process(&mut self) -> &mut Process {

@@ -9,8 +9,8 @@ use fencegate::{
     name::{FenceName, RecordKey},
     rejections::{Noted, Rejection},
     store::{
-        Done, EpochState, FenceState, Listed, Once, Record, SealOutcome, Store, StoreError, Transaction,
-        Write, Written,
+        Audited, Done, EpochState, FenceState, Listed, Once, Rebase, Rebased, Record, SealOutcome, Store,
+        StoreError, Transaction, Write, Written,
     },
     token::Mark,
 };
@@ -64,6 +64,14 @@ impl Store for WatchedStore {
 
     async fn bind(&self, identity: &Identity) -> Result<EpochState, StoreError> {
         self.inner.bind(identity).await
+    }
+
+    async fn rebase(&self, rebase: &Rebase) -> Result<Rebased, StoreError> {
+        self.inner.rebase(rebase).await
+    }
+
+    async fn audit(&self, limit: u32) -> Result<Vec<Audited>, StoreError> {
+        self.inner.audit(limit).await
     }
 
     async fn fence(&self, name: &FenceName) -> Result<Option<FenceState>, StoreError> {

@@ -26,12 +26,13 @@ const FOREIGN: &[Kind] = &[
     LOCK_SERVICE_REGRESSED,
     EPOCH_CHANGED,
     STORE_BUSY,
+    STORE_QUARANTINED,
 ];
 const STORE: &[Kind] = &[STORE_UNAVAILABLE, NOT_READY];
 const CONDITION: &[Kind] = &[HEADER_MALFORMED, VERSION_MISMATCH];
 const ONCE: &[Kind] = &[KEY_REUSED, KEY_IN_FLIGHT];
 /// What a write may end in.
-const WRITE: &[Kind] = &[STORE_BUSY, OUTCOME_UNKNOWN];
+const WRITE: &[Kind] = &[STORE_BUSY, STORE_QUARANTINED, OUTCOME_UNKNOWN];
 const SERVICE: &[Kind] = &[LOCK_SERVICE_UNAVAILABLE];
 
 macro_rules! calls {

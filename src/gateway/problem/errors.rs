@@ -65,6 +65,11 @@ impl From<DatabaseError> for Problem {
                  Idempotency-Key, if it had one",
             )
             .inside(error),
+            DatabaseError::Quarantined(ref why) => Self::new(
+                STORE_QUARANTINED,
+                format!("{why}. Nothing was changed: the operator runs fencegate rebase --reason TEXT"),
+            )
+            .inside(error),
             DatabaseError::NotMigrated(_) => Self::new(
                 NOT_READY,
                 "the store's tables are missing or too old: run `fencegate migrate --store URL`, or start the \

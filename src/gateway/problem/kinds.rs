@@ -50,6 +50,7 @@ kinds! {
     LOCK_SERVICE_REGRESSED, CONFLICT, "lock-service-regressed", "The lock service's history is another one";
     LOCK_SERVICE_UNAVAILABLE, SERVICE_UNAVAILABLE, "lock-service-unavailable", "The lock service is out of reach";
     STORE_UNAVAILABLE, SERVICE_UNAVAILABLE, "store-unavailable", "The store is out of reach";
+    STORE_QUARANTINED, SERVICE_UNAVAILABLE, "store-quarantined", "The store's marks may be lost";
     STORE_BUSY, SERVICE_UNAVAILABLE, "store-busy", "Another transaction was in the way";
     NOT_READY, SERVICE_UNAVAILABLE, "not-ready", "The store is not ready";
     OUTCOME_UNKNOWN, SERVICE_UNAVAILABLE, "outcome-unknown", "It may have happened or not";

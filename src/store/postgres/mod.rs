@@ -2,6 +2,7 @@
 
 mod batch;
 mod group;
+mod history;
 mod once;
 mod rejections;
 mod seen;
@@ -15,8 +16,8 @@ use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
 pub use self::group::Batches;
 use self::group::Group;
 use super::{
-    BatchWatch, Change, Done, EpochState, FenceState, Listed, Once, Pressure, Record, SealOutcome, Store,
-    StoreError, Transaction, Value, Version, Write, Written,
+    Audited, BatchWatch, Change, Done, EpochState, FenceState, Listed, Once, Pressure, Rebase, Rebased,
+    Record, Replication, SealOutcome, Store, StoreError, Transaction, Value, Version, Write, Written,
     transaction::{after_all, the_only_one},
 };
 use crate::{
@@ -86,9 +87,11 @@ impl Store for PostgresStore {
     }
 
     async fn epoch(&self) -> Result<EpochState, StoreError> {
-        let row = sqlx::query("select number, lock_kind, lock_cluster, lock_instance from fencegate.epoch")
-            .fetch_one(&self.pool)
-            .await?;
+        let row = sqlx::query(
+            "select number, lock_kind, lock_cluster, lock_instance from fencegate.current_epoch()",
+        )
+        .fetch_one(&self.pool)
+        .await?;
         epoch_of(&row)
     }
 
@@ -110,6 +113,30 @@ impl Store for PostgresStore {
             .await?;
         transaction.commit().await.map_err(DatabaseError::at_commit)?;
         epoch_of(&row)
+    }
+
+    async fn epoch_as_stored(&self) -> Result<EpochState, StoreError> {
+        history::epoch_as_stored(&self.pool).await
+    }
+
+    async fn quarantine(&self) -> Result<Option<String>, StoreError> {
+        history::quarantine(&self.pool).await
+    }
+
+    async fn rebase(&self, rebase: &Rebase) -> Result<Rebased, StoreError> {
+        history::rebase(&self.pool, rebase).await
+    }
+
+    async fn replication(&self) -> Result<Option<Replication>, StoreError> {
+        Ok(Some(history::replication(&self.pool).await?))
+    }
+
+    async fn declare(&self, replication: Replication, reason: &str, who: &str) -> Result<(), StoreError> {
+        history::declare(&self.pool, replication, reason, who).await
+    }
+
+    async fn audit(&self, limit: u32) -> Result<Vec<Audited>, StoreError> {
+        history::audit(&self.pool, limit).await
     }
 
     async fn fence(&self, name: &FenceName) -> Result<Option<FenceState>, StoreError> {
