@@ -6,6 +6,7 @@
 
 mod force_release;
 mod foreign;
+mod regress;
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +22,7 @@ use crate::{
     name::{FenceName, NameError},
     rejections::{Rejections, Source},
     store::{EpochState, SealOutcome, Store, StoreError},
-    token::{Holder, Token},
+    token::{Holder, Mark, Token},
 };
 
 /// The times to live that may be asked for.
@@ -40,6 +41,8 @@ pub struct Locks {
     service: Arc<dyn LockService>,
     store: Arc<dyn Store>,
     rejections: Rejections,
+    /// Who raises the epoch without being asked, if anybody does.
+    auto_rebase: Option<Arc<str>>,
 }
 
 /// What a grant may be asked for, beyond the fence and the time to live.
@@ -87,6 +90,7 @@ impl Locks {
             service,
             store,
             rejections,
+            auto_rebase: None,
         }
     }
 
@@ -176,36 +180,6 @@ impl Locks {
     {
         let name = name.try_into().map_err(Into::into)?;
         Ok(Lease::start(self.clone(), self.grant(&name, options).await?))
-    }
-
-    /// Grants a fence without renewing it.
-    ///
-    /// # Errors
-    /// As [`Locks::acquire`]; [`LockError::Busy`] when the wait ran out.
-    ///
-    /// # Cancel safety
-    /// As [`Locks::acquire`].
-    pub async fn grant(&self, name: &FenceName, options: Options) -> Result<Grant, GrantError> {
-        let span =
-            tracing::debug_span!(target: SPANS, "grant", fence = %name, lock_service = %self.service.kind());
-        self.grant_in_time(name, options).instrument(span).await
-    }
-
-    async fn grant_in_time(&self, name: &FenceName, options: Options) -> Result<Grant, GrantError> {
-        let until = Moment::now() + options.wait;
-        match self.grant_once(name, options.clone()).await {
-            // Ended by force, or expired, before it was sealed: nothing was promised yet. Nor was it in an epoch that was
-            // left meanwhile.
-            Err(GrantError::Lock(LockError::Lost)) if !until.has_passed() => {
-                let wait = until.remaining();
-                self.grant_once(name, Options { wait, ..options }).await
-            }
-            Err(GrantError::EpochChanged) => {
-                let wait = until.remaining();
-                self.grant_once(name, Options { wait, ..options }).await
-            }
-            granted => granted,
-        }
     }
 
     async fn grant_once(&self, name: &FenceName, options: Options) -> Result<Grant, GrantError> {
@@ -301,8 +275,8 @@ impl Locks {
             }
             SealOutcome::NotHigher(mark) => Err(GrantError::Regressed {
                 fence: name,
-                granted: token.to_string(),
-                mark: mark.to_string(),
+                granted: token.mark(),
+                mark,
             }),
         }
     }
@@ -410,20 +384,20 @@ pub enum GrantError {
     /// The lock service gave a sequence that is not above the mark: its counter went back.
     #[error(
         "the lock service's history went back: it granted {granted} on fence {fence}, whose mark is {mark}. It was \
-         restored from a backup, or wiped. No lease is given until the epoch is raised"
+         restored from a backup, or wiped. No lease is given until the epoch is raised: fencegate rebase --reason TEXT"
     )]
     Regressed {
         /// The fence.
         fence: FenceName,
-        /// The number that was granted, as epoch-sequence.
-        granted: String,
-        /// The mark that stands above it, as epoch-sequence.
-        mark: String,
+        /// The number that was granted.
+        granted: Mark,
+        /// The mark that stands above it.
+        mark: Mark,
     },
     /// The epoch is bound to another lock service.
     #[error(
         "epoch {epoch} belongs to the lock service {bound}, and this one is {found}: numbers of the two cannot be \
-         compared. Point --locks at the former, or raise the epoch"
+         compared. Point --locks at the former, or raise the epoch: fencegate rebase --reason TEXT"
     )]
     OtherHistory {
         /// The epoch.

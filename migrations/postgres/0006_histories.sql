@@ -106,7 +106,7 @@ create function fencegate.keep_history() returns void
 as $$
 declare
     history fencegate.history;
-    timeline text;
+    present text;
 begin
     if exists (select from fencegate.history h where h.singleton and fencegate.is_here(h.started_at, h.timeline))
        or not fencegate.verify_history() or current_setting('transaction_read_only')::boolean then
@@ -117,13 +117,13 @@ begin
     if history.started_at is null or not fencegate.verify_history() then
         return;
     end if;
-    timeline := left(pg_walfile_name(pg_current_wal_lsn()), 8);
-    update fencegate.history h set started_at = pg_postmaster_start_time(), timeline = keep_history.timeline;
-    if timeline <> history.timeline then
+    present := left(pg_walfile_name(pg_current_wal_lsn()), 8);
+    update fencegate.history h set started_at = pg_postmaster_start_time(), timeline = present;
+    if present <> history.timeline then
         insert into fencegate.audit (who, action, reason, from_epoch, to_epoch, was, became)
         select session_user, 'accept', 'the replication is declared to be synchronous', e.number, e.number,
                fencegate.describe_history(history.system_identifier, history.timeline),
-               fencegate.describe_history(history.system_identifier, keep_history.timeline)
+               fencegate.describe_history(history.system_identifier, present)
           from fencegate.epoch e;
     end if;
 end;

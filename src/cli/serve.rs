@@ -30,6 +30,10 @@ pub(super) struct Serve {
     /// Bring the store's tables up to this version first
     #[arg(long, env = "FENCEGATE_MIGRATE")]
     migrate: bool,
+    /// Raise the epoch without asking when the lock service's history went back or is another one, and when the store is
+    /// quarantined; every lease from before is then over
+    #[arg(long, env = "FENCEGATE_AUTO_REBASE")]
+    auto_rebase: bool,
     #[command(flatten)]
     access: Access,
     #[command(flatten)]
@@ -51,7 +55,10 @@ impl Serve {
         reload_on_hangup(&config)?;
         // Before anything is opened, so that a signal is never met by the default action half way.
         let shutdown = shutdown()?;
-        let locks = self.servers.connect().await?;
+        let mut locks = self.servers.connect().await?;
+        if self.auto_rebase {
+            locks = locks.with_auto_rebase(&format!("a gateway, {}", super::who()));
+        }
         if self.migrate {
             let migrated = locks.migrate().await;
             migrated.context("the store's tables could not be brought up to date")?;

@@ -229,6 +229,15 @@ pub trait LockService: fmt::Debug + Send + Sync {
         Vec::new()
     }
 
+    /// Counts one more by a write, where one counter serves all fences, and answers with the number. Reads may be old,
+    /// so only this tells how far the service has surely counted. `None` of a service that counts on from the `floor`.
+    ///
+    /// # Cancel safety
+    /// It may or may not count.
+    async fn count(&self) -> Result<Option<i64>, LockError> {
+        Ok(None)
+    }
+
     /// Makes what the service needs in its database, where it has one: the tables of this version.
     async fn migrate(&self) -> Result<(), LockError> {
         Ok(())

@@ -2,7 +2,9 @@
 
 use std::process::Command;
 
-use fencegate::{connect, database::postgres::migrations};
+use fencegate::{
+    Token, connect, database::postgres::migrations, guard::postgres::enter_with, store::SealOutcome,
+};
 
 use super::session::Session;
 use crate::{
@@ -66,15 +68,15 @@ async fn from_the_first_version() {
     first.run(&pool).await.unwrap();
     let locks = connect(&server.url(), None).await.unwrap();
     assert!(locks.store().check().await.is_err());
-    let options = fencegate::Options {
-        ttl: std::time::Duration::from_secs(60),
-        ..fencegate::Options::default()
-    };
-    let lease = locks.acquire_with("f", options).await.unwrap();
+    let token: Token = "1-7-9f86d081884c7d659a2feaa0c55ad015".parse().unwrap();
+    let sealed = locks.store().seal(&name("f"), &token.mark()).await.unwrap();
+    assert_eq!(sealed, SealOutcome::Sealed);
     locks.store().migrate().await.unwrap();
     locks.store().check().await.unwrap();
     // The fence keeps its mark, and its holder goes on.
     let mark = locks.store().fence(&name("f")).await.unwrap().unwrap().mark;
-    assert_eq!(mark, lease.token().mark());
-    lease.begin(&pool).await.unwrap().commit().await.unwrap();
+    assert_eq!(mark, token.mark());
+    let mut transaction = pool.begin().await.unwrap();
+    enter_with(&mut transaction, &name("f"), &token).await.unwrap();
+    transaction.commit().await.unwrap();
 }

@@ -2,6 +2,7 @@
 //! legitimate one gets through after at most a rebase, and the message says what happened and what to do.
 
 mod postgres;
+mod services;
 
 use std::time::Duration;
 

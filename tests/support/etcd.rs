@@ -118,6 +118,47 @@ impl Etcd {
         }
     }
 
+    /// Where its data is.
+    pub fn data(&self) -> std::path::PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// What `etcdctl` says to these arguments, with the address of this member.
+    pub fn control(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(programs::find("etcdctl", PACKAGES, &[]));
+        command
+            .env("ETCDCTL_API", "3")
+            .args(["--endpoints", &self.endpoint()]);
+        let output = command.args(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Starts it again on what a snapshot holds, as its administrator would: with its own flags, so that the cluster has
+    /// the same name again, but for the token.
+    pub async fn restore(&mut self, snapshot: &std::path::Path, token: &str) {
+        self.process.terminate().await;
+        std::fs::remove_dir_all(self.data()).unwrap();
+        let peer = format!("http://127.0.0.1:{}", self.place.peer.number());
+        let (snapshot, data) = (snapshot.to_str().unwrap(), self.data());
+        self.control(&[
+            "snapshot",
+            "restore",
+            snapshot,
+            "--data-dir",
+            data.to_str().unwrap(),
+            "--name",
+            &self.place.name,
+            "--initial-cluster",
+            &self.place.cluster,
+            "--initial-advertise-peer-urls",
+            &peer,
+            "--initial-cluster-token",
+            token,
+        ]);
+        self.restart().await;
+    }
+
     /// Starts a member that has ended, without waiting for it.
     pub fn respawn(&mut self) {
         self.process.kill9();

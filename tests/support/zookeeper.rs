@@ -100,6 +100,11 @@ impl ZooKeeper {
         self.restart().await;
     }
 
+    /// Where its data is.
+    pub fn data(&self) -> std::path::PathBuf {
+        self.folder.path().join("data")
+    }
+
     pub fn kill9(&mut self) {
         self.process.kill9();
     }

@@ -14,7 +14,15 @@ const PAGE: u32 = 1000;
 
 pub(super) async fn look(locks: &Locks, servers: &[Server]) -> anyhow::Result<Findings> {
     let mut findings = Findings::of("history");
-    let epoch = locks.store().epoch().await?;
+    let epoch = locks.store().epoch_as_stored().await?;
+    if let Some(why) = locks.store().quarantine().await? {
+        findings.add(
+            Severity::Unsafe,
+            why,
+            "old holders could pass, so nothing is written and no lease is granted",
+            "raise the epoch: fencegate rebase --reason TEXT",
+        );
+    }
     let found = match locks.service().identity().await {
         Ok(found) => found,
         Err(error) => {

@@ -33,6 +33,10 @@ impl LockService for WatchedLocks {
         self.inner.identity().await
     }
 
+    async fn count(&self) -> Result<Option<i64>, LockError> {
+        self.inner.count().await
+    }
+
     async fn migrate(&self) -> Result<(), LockError> {
         self.inner.migrate().await
     }

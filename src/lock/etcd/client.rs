@@ -77,6 +77,11 @@ impl Client {
         format!("{}-identity", self.shared.prefix)
     }
 
+    /// What is written to see how far the cluster has counted.
+    pub(super) fn probe_key(&self) -> String {
+        format!("{}-probe", self.shared.prefix)
+    }
+
     pub(super) async fn txn(&self, txn: Txn) -> Result<TxnResponse, LockError> {
         self.call(async || self.etcd.kv_client().txn(txn.clone()).await)
             .await

@@ -97,6 +97,12 @@ impl LockService for EtcdLocks {
         }
     }
 
+    async fn count(&self) -> Result<Option<i64>, LockError> {
+        let probe = Txn::new().and_then(vec![TxnOp::put(self.client.probe_key(), "", None)]);
+        let answer = self.client.txn(probe).await?;
+        Ok(answer.header().map(|header| header.revision()))
+    }
+
     async fn servers(&self) -> Vec<Server> {
         self.ask_servers().await
     }

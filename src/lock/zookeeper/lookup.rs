@@ -141,6 +141,13 @@ impl ZookeeperLocks {
         }
     }
 
+    /// The zxid of a write: our number written again, as it is.
+    pub(super) async fn probe(&self, session: &Session) -> Result<i64, Error> {
+        let (data, path) = (self.read_identity(session).await?, self.address().identity_path());
+        let (client, data) = (&session.client, &data[..]);
+        Ok(session.call(client.set_data(&path, data, None)).await?.mzxid)
+    }
+
     pub(super) fn parse_identity(&self, data: &[u8]) -> Result<Identity, LockError> {
         let instance = std::str::from_utf8(data).ok().and_then(|text| text.parse().ok());
         let path = self.address().identity_path();

@@ -134,6 +134,11 @@ impl LockService for ZookeeperLocks {
         self.parse_identity(&self.ask(ask).await?)
     }
 
+    async fn count(&self) -> Result<Option<i64>, LockError> {
+        let ask = |session: Session| async move { self.probe(&session).await };
+        self.ask(ask).await.map(Some)
+    }
+
     async fn servers(&self) -> Vec<Server> {
         self.ask_servers().await
     }
