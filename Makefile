@@ -4,7 +4,7 @@
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-picture test test-interop test-api fuzz bench bench-locks check model chaos fmt clean format-check clippy features doc doctest
+.PHONY: help demo demo-picture test test-interop test-api fuzz teeth bench bench-locks check model chaos fmt clean format-check clippy features doc doctest
 
 help: ## List the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1 /p' $(MAKEFILE_LIST) | \
@@ -41,6 +41,10 @@ check: ## Run all that CI runs: format, lints, features, documentation, tests
 model: ## Explore the model of grants and that of Redlock exhaustively (MODEL=large: for longer)
 	@tools/install build
 	cargo test --release --no-default-features --test model -- --nocapture --test-threads 1
+
+teeth: ## Put deliberate defects into a copy of the code, and see a test fail for each (DEFECT=name for one)
+	@tools/install test
+	@tools/teeth
 
 # What it finds is in fuzz/artifacts: mend it, and keep the input in fuzz/seeds, where the tests look.
 SECONDS ?= 30

@@ -184,3 +184,45 @@ async fn keep<K: Keeper>(kept: Arc<Kept<K>>) {
 fn renewal_after(term: Term) -> Moment {
     Moment::now() + term.deadline.remaining().saturating_sub(term.ttl * 2 / 3)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::{Epoch, Holder, Sequence};
+
+    /// Answers once the first term is over.
+    #[derive(Debug)]
+    struct Late(Moment);
+
+    impl Keeper for Late {
+        type Error = &'static str;
+
+        async fn keep(&self, _: &FenceName, _: &Token, ttl: Duration) -> Result<Term, Self::Error> {
+            while !self.0.has_passed() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            Ok(Term::new(Moment::now(), ttl))
+        }
+
+        fn is_lost(error: &Self::Error) -> bool {
+            *error == Self::lost()
+        }
+
+        fn lost() -> Self::Error {
+            "lost"
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_comes_after_the_deadline_revives_nothing() {
+        let term = Term::new(Moment::now(), Duration::from_millis(200));
+        let token = Token {
+            epoch: Epoch::FIRST,
+            sequence: Sequence::FIRST,
+            holder: Holder::random(),
+        };
+        let kept = Kept::start(Late(term.deadline), "f".parse().unwrap(), token, term);
+        assert_eq!(kept.renew().await, Err("lost"));
+        assert!(kept.is_lost() && kept.remaining().is_zero());
+    }
+}

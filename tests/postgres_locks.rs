@@ -246,3 +246,40 @@ async fn a_holder_that_came_again_is_not_undone() {
         .unwrap();
     assert!(live, "the holder that came again lost its lock to an undoing");
 }
+
+/// The time is looked at behind the wait for the row: an update that waited goes by the time at which it began to.
+#[tokio::test]
+async fn a_renewal_that_waited_for_the_row_until_it_expired_is_late() {
+    let Pair {
+        one,
+        pool,
+        server: _server,
+        ..
+    } = pair().await;
+    let short = Request {
+        ttl: Duration::from_millis(500),
+        ..request(Duration::ZERO)
+    };
+    let mut row = pool.begin().await.unwrap();
+    let held = one.acquire(&short).await.unwrap();
+    sqlx::query("select from fencegate.lock for update")
+        .execute(&mut *row)
+        .await
+        .unwrap();
+    let renewal = tokio::spawn(async move { one.renew(&held.claim).await });
+    let now = async |condition: &'static str| {
+        let row = sqlx::query_scalar::<_, i64>(condition).fetch_one(&pool);
+        row.await.unwrap() == 1
+    };
+    eventually(PATIENCE, async || {
+        now("select count(*) from pg_stat_activity where wait_event_type = 'Lock'").await
+    })
+    .await;
+    eventually(PATIENCE, async || {
+        now("select count(*) from fencegate.lock where expires_at < clock_timestamp()").await
+    })
+    .await;
+    row.commit().await.unwrap();
+    let renewed = renewal.await.unwrap();
+    assert!(matches!(renewed, Err(fencegate::LockError::Lost)), "{renewed:?}");
+}

@@ -22,6 +22,7 @@ mod redlock;
 mod run;
 mod servers;
 mod support;
+mod teeth;
 mod trouble;
 mod world;
 #[cfg(feature = "zookeeper")]

@@ -7,6 +7,7 @@ mod groups;
 mod histories;
 mod leases;
 mod many;
+mod order;
 mod rule;
 mod sealing;
 mod tokens;

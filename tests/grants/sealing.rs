@@ -11,7 +11,10 @@ use std::{
 use fencegate::{FenceName, Mark, Sequence, Token, guard::postgres::enter, store::SealOutcome};
 use sqlx::{PgPool, Postgres, Transaction};
 
-use crate::world::{World, name};
+use crate::{
+    support::{eventually, eventually::PATIENCE},
+    world::{World, name},
+};
 
 /// A transaction of a program's own that has entered the fence.
 async fn entered(pool: &PgPool, fence: &FenceName, token: &Token) -> Transaction<'static, Postgres> {
@@ -222,4 +225,38 @@ async fn nothing_lands_after_a_release_has_returned() {
         assert_eq!(count(&pool, &token).await, seen);
         assert_eq!(seen == 1, committed, "a commit after {delay} ms");
     }
+}
+
+/// A rebase that is not committed yet: the seal must not make a fence under the epoch that it leaves.
+#[tokio::test]
+async fn a_seal_waits_for_an_epoch_that_is_being_raised() {
+    let world = World::postgres().await;
+    let pool = world.pool();
+    let token = world.grant("f").await;
+    let mut raising = pool.begin().await.unwrap();
+    sqlx::query("update fencegate.epoch set number = 2")
+        .execute(&mut *raising)
+        .await
+        .unwrap();
+    let store = world.locks.store().clone();
+    let mut seal = tokio::spawn(async move { store.seal(&name("new"), &token.mark()).await });
+    let waits = eventually(PATIENCE, async || {
+        let waiting = "select count(*) from pg_stat_activity where wait_event_type = 'Lock'";
+        sqlx::query_scalar::<_, i64>(waiting)
+            .fetch_one(&pool)
+            .await
+            .unwrap()
+            == 1
+    });
+    tokio::select! {
+        sealed = &mut seal => panic!("under an epoch that is being left: {sealed:?}"),
+        () = waits => {}
+    }
+    raising.commit().await.unwrap();
+    let outcome = seal.await.unwrap().unwrap();
+    assert!(
+        matches!(outcome, SealOutcome::EpochChanged(epoch) if epoch.get() == 2),
+        "{outcome:?}"
+    );
+    assert!(world.locks.store().fence(&name("new")).await.unwrap().is_none());
 }

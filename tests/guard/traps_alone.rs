@@ -3,7 +3,7 @@
 use fencegate::{Sequence, Token, connect, guard};
 use sqlx::Executor;
 
-use super::session::{LEVELS, Session};
+use super::session::{LEVELS, Session, waits_for_lock};
 use crate::{
     support::{Postgres, eventually, eventually::PATIENCE},
     world::{World, name},
@@ -90,6 +90,39 @@ async fn a_savepoint_that_is_rolled_back() {
     let mut session = Session::open(&url).await;
     assert_eq!(session.run("select from open").await, Ok(6));
     assert_eq!(session.run("select from guarded").await, Ok(0));
+}
+
+/// What is then written to a protected table holds the fence again until its commit: a seal waits for it.
+#[tokio::test]
+async fn a_write_after_a_savepoint_was_rolled_back_holds_the_fence_again() {
+    let world = World::postgres().await;
+    let (pool, url) = (world.pool(), world.postgres.as_ref().unwrap().url());
+    let token = world.grant("f").await;
+    let (mut first, mut second) = (Session::open(&url).await, Session::open(&url).await);
+    table(&mut second).await;
+    let told = format!(
+        "select fencegate.protect('guarded', fence => 'f'); set test.token = '{}'",
+        token.expose()
+    );
+    first.run(&told).await.unwrap();
+    first.begin("read committed").await;
+    first.run("set test.fence = 'f'").await.unwrap();
+    first.run(LOST[0]).await.unwrap();
+    let note = "select set_config('fencegate.entered', E'\\nf\\t' || current_setting('test.token'), true)";
+    first.run(note).await.unwrap();
+    first.run("insert into guarded values (1)").await.unwrap();
+    let pid = second.pid;
+    let seal = format!(
+        "select fencegate.seal('f', '{}', grace => '1 minute')",
+        next(&token).expose()
+    );
+    let mut sealing = tokio::spawn(async move { second.run(&seal).await });
+    tokio::select! {
+        sealed = &mut sealing => panic!("sealed under a write that is not committed: {sealed:?}"),
+        () = waits_for_lock(&pool, pid) => {}
+    }
+    first.run("commit").await.unwrap();
+    sealing.await.unwrap().unwrap();
 }
 
 /// A token that is the mark now: the one after the mark, sealed.
