@@ -273,6 +273,15 @@ pub async fn counters_go_on_from_the_floor(f: &Fixture) {
     f.one.release(&held.claim).await.unwrap();
     let next = take(&f.other, &f.request("floor")).await;
     assert!(next.claim.sequence > held.claim.sequence);
+    f.other.release(&next.claim).await.unwrap();
+    // A counter that is there already, and behind.
+    let floor = 2 * floor;
+    let request = Request {
+        floor,
+        ..f.request("floor")
+    };
+    let last = take(&f.one, &request).await;
+    assert_eq!(last.claim.sequence.get() > floor, f.counts);
 }
 
 pub async fn fences_are_strangers(f: &Fixture) {

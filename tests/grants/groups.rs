@@ -164,6 +164,34 @@ async fn one_refusal_neither_fails_nor_passes_the_others() {
     assert_eq!(world.text("g", "a").await.as_deref(), Some("good"));
 }
 
+/// Enough of both that some share a batch, whichever lanes their records are in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refused_and_accepted_writes_share_a_batch() {
+    let world = World::postgres().await;
+    let (stale, token) = (world.grant("f").await, world.grant("f").await);
+    let held = hold(&world).await;
+    let writes: Vec<_> = (0..80)
+        .map(|i| {
+            let (token, text) = if i % 2 == 0 {
+                (&token, "good")
+            } else {
+                (&stale, "stale")
+            };
+            put("f", token, &format!("k{i}"), text)
+        })
+        .collect();
+    let answers = tokio::join!(all(&world, &writes), async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        held.rollback().await.unwrap();
+    })
+    .0;
+    for (i, answer) in answers.iter().enumerate() {
+        assert_eq!(answer.is_ok(), i % 2 == 0, "{i}: {answer:?}");
+        let text = world.text("f", &format!("k{i}")).await;
+        assert_eq!(text.as_deref(), (i % 2 == 0).then_some("good"), "{i}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_postgres_refuses_fails_alone() {
     let world = World::postgres().await;
