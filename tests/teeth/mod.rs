@@ -73,6 +73,39 @@ fn every_defect_fits_the_code() {
     }
 }
 
+/// Migrations replace functions of earlier ones: a defect in one that was replaced is none.
+#[test]
+fn defects_of_migrations_are_in_what_counts() {
+    let folder = root().join("migrations/postgres");
+    let mut migrations: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|file| format!("migrations/postgres/{}", file.unwrap().file_name().display()))
+        .collect();
+    migrations.sort();
+    let changes = catalogue().into_iter().flat_map(|defect| defect.change);
+    for Change { file, text, .. } in changes.filter(|change| migrations.contains(&change.file)) {
+        let code = read(&file);
+        let end = code.find(&text).expect("it is there") + text.len();
+        let (_, function) = code[..end]
+            .rsplit_once("function fencegate.")
+            .expect("it is in a function");
+        let (function, _) = function.split_once('(').unwrap();
+        // The overloads that tell a token's text from its parts are told apart by their second parameter.
+        let second = |sql: &str| sql.split(',').nth(1).map(|part| part.trim().to_owned());
+        let own = second(code[..end].rsplit_once("function fencegate.").unwrap().1);
+        for later in migrations.iter().filter(|migration| **migration > file) {
+            let replaced = read(later)
+                .split("create or replace function fencegate.")
+                .skip(1)
+                .any(|sql| sql.starts_with(&format!("{function}(")) && second(sql) == own);
+            assert!(
+                !replaced,
+                "{later} replaces {function} of {file}, where {text:?} is"
+            );
+        }
+    }
+}
+
 #[test]
 fn every_defect_has_a_test_that_is_there() {
     let listed = Command::new(std::env::current_exe().unwrap())
