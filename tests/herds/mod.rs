@@ -12,7 +12,7 @@ use fencegate::{
     Holder,
     lock::{Held, LockError, LockService, Request},
 };
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 const WAITERS: usize = 500;
 const RELEASES: usize = 10;
@@ -31,26 +31,32 @@ fn request(wait: Duration) -> Request {
     }
 }
 
-/// All of them wait, evenly over these processes; what they acquire comes out in the order in which they do.
-fn crowd<L: LockService + Clone + 'static>(
-    processes: &[L],
-) -> UnboundedReceiver<(L, Result<Held, LockError>)> {
+/// What those who wait acquire, in the order in which they do.
+type Acquired<L> = UnboundedReceiver<(L, Result<Held, LockError>)>;
+
+/// All of them wait, evenly over these processes.
+fn crowd<L: LockService + Clone + 'static>(processes: &[L]) -> Acquired<L> {
     let (sender, acquired) = unbounded_channel();
     for locks in processes.iter().cycle().take(WAITERS) {
-        let (locks, sender) = (locks.clone(), sender.clone());
-        tokio::spawn(async move {
-            let held = locks.acquire(&request(Duration::from_secs(600))).await;
-            let _ = sender.send((locks, held));
-        });
+        wait(locks, &sender);
     }
     acquired
 }
 
-/// Passes the lock from hand to hand, as often as it is released here.
-async fn hand_over<L: LockService>(
-    first: (&L, Held),
-    acquired: &mut UnboundedReceiver<(L, Result<Held, LockError>)>,
+/// Waits in the background.
+fn wait<L: LockService + Clone + 'static>(
+    locks: &L,
+    acquired: &UnboundedSender<(L, Result<Held, LockError>)>,
 ) {
+    let (locks, sender) = (locks.clone(), acquired.clone());
+    tokio::spawn(async move {
+        let held = locks.acquire(&request(Duration::from_secs(600))).await;
+        let _ = sender.send((locks, held));
+    });
+}
+
+/// Passes the lock from hand to hand, as often as it is released here.
+async fn hand_over<L: LockService>(first: (&L, Held), acquired: &mut Acquired<L>) {
     first.0.release(&first.1.claim).await.unwrap();
     for release in 1..=RELEASES {
         let next = tokio::time::timeout(SOON, acquired.recv()).await;
