@@ -2,10 +2,11 @@
 //! commits while the older one waits. Those that accept the stale write show that the interleaving bites; the last
 //! tests are fencegate's own guard in the same.
 
+use fencegate::{Holder, Token};
 use sqlx::PgPool;
 
 use super::session::{LEVELS, Session, waits_for_lock};
-use crate::world::World;
+use crate::world::{World, name};
 
 /// A guard against a fence that is a row of `mark`, where the older holder has the token 5 and the newer one 6.
 struct Guard {
@@ -293,5 +294,29 @@ async fn entering_a_fence_that_is_not_there() {
         let mut session = Session::open(&url).await;
         session.begin(level).await;
         assert_eq!(session.enter("f", &token).await, Err("ZF003".into()), "{level}");
+    }
+}
+
+/// The number of the mark does not pass without its holder, and not with it once it is released.
+#[tokio::test]
+async fn entering_with_the_number_alone() {
+    let world = World::postgres().await;
+    let url = world.postgres.as_ref().unwrap().url();
+    for level in LEVELS {
+        let token = world.grant(level).await;
+        let other = Token {
+            holder: Holder::random(),
+            ..token.clone()
+        };
+        let mut session = Session::open(&url).await;
+        session.begin(level).await;
+        assert_eq!(session.enter(level, &other).await, Err("ZF002".into()), "{level}");
+        session.run("rollback").await.unwrap();
+        session.begin(level).await;
+        session.enter(level, &token).await.unwrap();
+        session.run("rollback").await.unwrap();
+        world.locks.release(&name(level), &token).await.unwrap();
+        session.begin(level).await;
+        assert_eq!(session.enter(level, &token).await, Err("ZF002".into()), "{level}");
     }
 }
