@@ -42,6 +42,8 @@ limits! {
     "FENCEGATE_MAX_TRANSACTION" max_transaction: usize, bytes, "BYTES";
     "The most bytes of any other JSON body"
     "FENCEGATE_MAX_JSON" max_json: usize, bytes, "BYTES";
+    "The most bytes that the bodies of all requests under way have together, beyond the first 16 KiB of each"
+    "FENCEGATE_MAX_BODIES" max_bodies: usize, bytes, "BYTES";
     "The most bytes of a request's head, 8KiB at least"
     "FENCEGATE_MAX_HEAD" max_head: u32, bytes, "BYTES";
     "The most headers of an HTTP/1 request"
@@ -52,6 +54,8 @@ limits! {
     "FENCEGATE_HEAD_TIMEOUT" head_timeout: Duration, timeout, "DURATION";
     "How long a request's body may take to arrive"
     "FENCEGATE_BODY_TIMEOUT" body_timeout: Duration, timeout, "DURATION";
+    "How long a client may take to take any more of its answer, before its connection is closed"
+    "FENCEGATE_STALL_TIMEOUT" stall_timeout: Duration, timeout, "DURATION";
     "How long the answer to a write with an Idempotency-Key is kept"
     "FENCEGATE_IDEMPOTENCY_KEEP" idempotency_keep: Duration, duration, "DURATION";
     "The longest wait that may be asked for with a lease"

@@ -53,6 +53,7 @@ impl Serve {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let config = self.config()?;
         reload_on_hangup(&config)?;
+        more_files();
         // Before anything is opened, so that a signal is never met by the default action half way.
         let shutdown = shutdown()?;
         let mut locks = self.servers.connect().await?;
@@ -71,6 +72,17 @@ impl Serve {
         gateway::serve(listener, shutdown, locks, config).await?;
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+/// As many connections as the system lets this process have: the limit that it starts with is often a thousand, for the
+/// sake of programs that use `select`.
+fn more_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
     }
 }
 

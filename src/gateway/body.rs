@@ -1,6 +1,6 @@
 //! Request bodies: never more of them in memory than is allowed, and never a part of one taken for the whole.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use axum::body::{Body, HttpBody};
 use futures::StreamExt;
@@ -8,43 +8,107 @@ use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, Error, Visitor},
 };
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::Problem;
+use super::{Gateway, Problem};
 
 /// How much of a body that is too large is read and thrown away. A client that is still sending when the
 /// connection closes would see a broken pipe, and not the answer.
 const DISCARDED: usize = 4 * 1024 * 1024;
+/// And for how long.
+const DISCARDING: Duration = Duration::from_secs(2);
 
-/// The whole body, of at most `limit` bytes, which has `timeout` to arrive.
-pub(super) async fn read(body: Body, limit: usize, timeout: Duration) -> Result<Vec<u8>, Problem> {
-    match tokio::time::timeout(timeout, collect(body, limit)).await {
+/// The first bytes of each body are not counted, so that small requests are served whatever others send. Connections are
+/// few enough for that.
+const UNCOUNTED: usize = 16 * 1024;
+
+/// The bytes that bodies may have together until what they ask for is done: a permit for each.
+pub(super) struct Bodies(Arc<Semaphore>);
+
+impl Bodies {
+    pub(super) fn new(most: usize) -> Self {
+        Self(Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))))
+    }
+
+    fn room(&self) -> Room {
+        Room {
+            bodies: self.0.clone(),
+            taken: None,
+        }
+    }
+}
+
+/// What one body takes of them. It goes with the bytes, also where these outlive their request, and is given back when it
+/// is dropped.
+pub(super) struct Room {
+    bodies: Arc<Semaphore>,
+    taken: Option<OwnedSemaphorePermit>,
+}
+
+impl Room {
+    /// Takes as many bytes more, or none.
+    fn take(&mut self, bytes: usize) -> Result<(), Problem> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let permits = u32::try_from(bytes).ok();
+        let more = permits.and_then(|permits| self.bodies.clone().try_acquire_many_owned(permits).ok());
+        let more = more.ok_or_else(Problem::too_many_bodies)?;
+        match &mut self.taken {
+            Some(taken) => taken.merge(more),
+            None => self.taken = Some(more),
+        }
+        Ok(())
+    }
+}
+
+fn counted(bytes: usize) -> usize {
+    bytes.saturating_sub(UNCOUNTED)
+}
+
+/// The whole body, of at most `limit` bytes, which has [`Config::body_timeout`](super::Config) to arrive.
+pub(super) async fn read(gateway: &Gateway, body: Body, limit: usize) -> Result<(Vec<u8>, Room), Problem> {
+    let timeout = gateway.config.body_timeout;
+    match tokio::time::timeout(timeout, collect(body, limit, gateway.bodies.room())).await {
         Ok(bytes) => bytes,
         Err(_) => Err(Problem::body_timeout(timeout)),
     }
 }
 
-async fn collect(body: Body, limit: usize) -> Result<Vec<u8>, Problem> {
+async fn collect(body: Body, limit: usize, mut room: Room) -> Result<(Vec<u8>, Room), Problem> {
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    let (mut bytes, mut discarded, mut fits) = (Vec::new(), 0, announced <= limit);
-    if !fits && announced > limit.saturating_add(DISCARDED) {
+    let mut refused = (announced > limit).then(|| Problem::body_too_large(limit));
+    if refused.is_some() && announced > limit.saturating_add(DISCARDED) {
         return Err(Problem::body_too_large(limit));
     }
+    let mut bytes = Vec::new();
     let mut chunks = body.into_data_stream();
-    while let Some(chunk) = chunks.next().await {
+    while refused.is_none()
+        && let Some(chunk) = chunks.next().await
+    {
         let chunk = chunk.map_err(|_| Problem::body_malformed("the body ended before its end"))?;
-        fits = fits && bytes.len() + chunk.len() <= limit;
-        if fits {
-            bytes.extend_from_slice(&chunk);
-            continue;
-        }
-        bytes = Vec::new();
-        discarded += chunk.len();
-        if discarded > DISCARDED {
-            break;
-        }
+        let with_it = bytes.len() + chunk.len();
+        refused = match with_it <= limit {
+            true => room.take(counted(with_it) - counted(bytes.len())).err(),
+            false => Some(Problem::body_too_large(limit)),
+        };
+        bytes.extend_from_slice(&chunk);
     }
-    fits.then_some(bytes)
-        .ok_or_else(|| Problem::body_too_large(limit))
+    let Some(problem) = refused else {
+        return Ok((bytes, room));
+    };
+    drop((bytes, room));
+    let mut discarded = 0;
+    let discard = async {
+        while let Some(Ok(chunk)) = chunks.next().await
+            && discarded <= DISCARDED
+        {
+            discarded += chunk.len();
+        }
+    };
+    // Whether or not it was in time: the client is told.
+    let _ = tokio::time::timeout(DISCARDING, discard).await;
+    Err(problem)
 }
 
 /// A JSON object; no body at all stands for an empty one.

@@ -33,6 +33,9 @@ pub struct Config {
     pub max_transaction: usize,
     /// The most bytes of any other JSON body. Defaults to 16 KiB.
     pub max_json: usize,
+    /// The most bytes that the bodies of all requests under way have together, beyond the first 16 KiB of each.
+    /// Defaults to 256 MiB.
+    pub max_bodies: usize,
     /// The most bytes of a request's head over HTTP/1 (8 KiB at least), and of its headers over HTTP/2.
     /// Defaults to 64 KiB.
     pub max_head: u32,
@@ -46,6 +49,8 @@ pub struct Config {
     pub head_timeout: Duration,
     /// How long a request's body may take to arrive. Defaults to 30 s.
     pub body_timeout: Duration,
+    /// How long a client may take to take any more of its answer, before its connection is closed. Defaults to 30 s.
+    pub stall_timeout: Duration,
 
     /// How long the answer to a write with an `Idempotency-Key` is kept. Defaults to 24 h.
     pub idempotency_keep: Duration,
@@ -88,11 +93,13 @@ impl Default for Config {
             max_value: 1024 * 1024,
             max_transaction: 4 * 1024 * 1024,
             max_json: 16 * 1024,
+            max_bodies: 256 * 1024 * 1024,
             max_head: 64 * 1024,
             max_headers: 100,
             first_head_timeout: Duration::from_secs(10),
             head_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(30),
+            stall_timeout: Duration::from_secs(30),
             idempotency_keep: Duration::from_secs(24 * 3600),
             max_wait: Duration::from_secs(300),
             max_waiting: 10_000,

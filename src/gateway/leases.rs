@@ -128,8 +128,9 @@ async fn acquire(
     body: Body,
 ) -> Result<Response, Problem> {
     let config = &gateway.config;
-    let bytes = body::read(body, config.max_json, config.body_timeout).await?;
+    let (bytes, room) = body::read(&gateway, body, config.max_json).await?;
     let asked: Asked = body::json(&bytes)?;
+    drop((bytes, room));
     let defaults = Options::default();
     let options = Options {
         ttl: asked.ttl.unwrap_or(defaults.ttl),
@@ -193,8 +194,9 @@ async fn renew(
     body: Body,
 ) -> Result<Response, Problem> {
     let config = &gateway.config;
-    let bytes = body::read(body, config.max_json, config.body_timeout).await?;
+    let (bytes, room) = body::read(&gateway, body, config.max_json).await?;
     let AskedAgain {} = body::json(&bytes)?;
+    drop((bytes, room));
     match tokio::time::timeout(config.lease_timeout, gateway.locks.renew(&name, &token)).await {
         Ok(term) => {
             gateway.witness.renewed(&client, &name, &token, &term);

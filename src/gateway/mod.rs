@@ -32,6 +32,7 @@ mod records;
 mod rejections;
 mod request_line;
 mod server;
+mod stall;
 pub mod tls;
 mod token_header;
 mod trace;
@@ -54,6 +55,7 @@ use crate::{
     store::{Done, Once, StoreError, Transaction, Write, Written, transaction::the_only_one},
 };
 use auth::Client;
+use body::{Bodies, Room};
 use foreign::Refused;
 use problem::Problem;
 use request_line::Lines;
@@ -69,6 +71,7 @@ struct Gateway {
     draining: CancellationToken,
     /// A place for each lease request that waits.
     waiting: Semaphore,
+    bodies: Bodies,
     /// Sees what happens.
     witness: Arc<Witness>,
     /// Work that runs to its end without its client.
@@ -119,6 +122,7 @@ impl Gateway {
     fn new(locks: Locks, config: Config) -> Self {
         Self {
             waiting: Semaphore::new(config.max_waiting.min(Semaphore::MAX_PERMITS)),
+            bodies: Bodies::new(config.max_bodies),
             witness: Arc::new(Witness::new(locks.store())),
             locks,
             config,
@@ -136,7 +140,7 @@ impl Gateway {
         }
     }
 
-    /// Writes, also if the client goes away meanwhile. Also says whether it had happened before, under the same key;
+    /// Writes, also if the client goes away meanwhile; the `room` of what is written is taken until then. Also says whether it had happened before, under the same key;
     /// only then is anything answered but a problem if its token was `refused`.
     async fn write(
         &self,
@@ -144,6 +148,7 @@ impl Gateway {
         write: Write,
         once: Option<Once>,
         refused: Option<Refused>,
+        room: Option<Room>,
     ) -> Result<(Written, bool), Problem> {
         let refused = match refused {
             Some(refused) if once.is_none() => return Err(self.told(client, refused)),
@@ -157,6 +162,7 @@ impl Gateway {
             let write = async move {
                 let ended = store.write(write).await.map(|written| (written, false));
                 witness.wrote(&client, told, &ended);
+                drop(room);
                 ended
             };
             return Ok(self.to_its_end(write).await??);
@@ -167,6 +173,7 @@ impl Gateway {
             let replayed = done.as_ref().is_ok_and(|done| done.replayed);
             let ended = the_only_one(done).map(|written| (written, replayed));
             witness.wrote(&client, told, &ended);
+            drop(room);
             ended
         };
         let written: Result<_, StoreError> = self.to_its_end(write).await?;
@@ -181,6 +188,7 @@ impl Gateway {
         transaction: Arc<Transaction>,
         once: Option<Once>,
         refused: Option<Refused>,
+        room: Room,
     ) -> Result<Done, Problem> {
         let refused = match refused {
             Some(refused) if once.is_none() => return Err(self.told(client, refused)),
@@ -191,6 +199,7 @@ impl Gateway {
         let transact = async move {
             let ended = store.transact(&transaction, once.as_ref()).await;
             witness.transacted(&client, &transaction, &ended);
+            drop(room);
             ended
         };
         let done = self.to_its_end(transact).await?;

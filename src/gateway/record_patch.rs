@@ -54,7 +54,7 @@ async fn merge(
         return Err(Problem::patch_type());
     }
     let condition = conditions::of_write(&headers)?;
-    let bytes = body::read(body, config.max_value, config.body_timeout).await?;
+    let (bytes, room) = body::read(&gateway, body, config.max_value).await?;
     let patch = MergePatch::new(&bytes, config.max_value)?;
     let client = idempotency.client().clone();
     let token = gateway.admissible(&client, &fence, &shown).await;
@@ -66,7 +66,10 @@ async fn merge(
         condition,
     };
     let once = idempotency.once(&gateway, "PATCH", &records::record(&fence, &key));
-    let (written, replayed) = gateway.write(&client, write, once, token.refused).await?;
+    let written = gateway
+        .write(&client, write, once, token.refused, Some(room))
+        .await?;
+    let (written, replayed) = written;
     Ok(idempotency::mark(
         records::stored(&fence, &key, written)?,
         replayed,

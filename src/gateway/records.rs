@@ -69,10 +69,9 @@ async fn put(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let config = &gateway.config;
     let condition = conditions::of_write(&headers)?;
     let content_type = content_type(&headers)?;
-    let bytes = body::read(body, config.max_value, config.body_timeout).await?;
+    let (bytes, room) = body::read(&gateway, body, gateway.config.max_value).await?;
     let client = idempotency.client().clone();
     let token = gateway.admissible(&client, &fence, &shown).await;
     let write = Write {
@@ -83,7 +82,10 @@ async fn put(
         condition,
     };
     let once = idempotency.once(&gateway, "PUT", &record(&fence, &key));
-    let (written, replayed) = gateway.write(&client, write, once, token.refused).await?;
+    let written = gateway
+        .write(&client, write, once, token.refused, Some(room))
+        .await?;
+    let (written, replayed) = written;
     Ok(idempotency::mark(stored(&fence, &key, written)?, replayed))
 }
 
@@ -130,7 +132,7 @@ async fn delete(
         change: Change::Delete,
         condition,
     };
-    let (_, replayed) = gateway.write(&client, write, once, token.refused).await?;
+    let (_, replayed) = gateway.write(&client, write, once, token.refused, None).await?;
     Ok(idempotency::mark(
         StatusCode::NO_CONTENT.into_response(),
         replayed,

@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 use axum_server::{Handle, Server, accept::NoDelayAcceptor, tls_rustls::RustlsAcceptor};
 use tokio::net::TcpListener;
 
-use super::{Config, Gateway, idempotency, metrics, router};
+use super::{Config, Gateway, idempotency, metrics, router, stall::StallAcceptor};
 use crate::{clock::Moment, grant::Locks, lock::given_back};
 
 /// Serves the gateway until `shutdown` ends, and then until the requests that are under way have ended.
@@ -40,7 +40,10 @@ pub async fn serve(
         .accept_error_handler(|_, error| tracing::warn!(%error, "a connection could not be accepted"));
     limit(&mut server, &gateway.config);
     let routes = router(gateway.clone()).into_make_service();
-    let plain = NoDelayAcceptor::new();
+    let plain = StallAcceptor {
+        inner: NoDelayAcceptor::new(),
+        timeout: gateway.config.stall_timeout,
+    };
     match &gateway.config.tls {
         None => server.acceptor(plain).serve(routes).await?,
         Some(tls) => {

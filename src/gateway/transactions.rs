@@ -111,7 +111,7 @@ async fn transact(
     body: Body,
 ) -> Result<Response, Problem> {
     let config = &gateway.config;
-    let bytes = body::read(body, config.max_transaction, config.body_timeout).await?;
+    let (bytes, room) = body::read(&gateway, body, config.max_transaction).await?;
     let (mut transaction, shown) = read(&bytes, config.max_value, &client)?;
     let mut refused = None;
     for (fence, shown) in &shown {
@@ -122,7 +122,7 @@ async fn transact(
     let transaction = Arc::new(transaction);
     let once = idempotency.once(&gateway, "POST", &["transactions"]);
     let answer = gateway
-        .transact(&client, transaction.clone(), once, refused)
+        .transact(&client, transaction.clone(), once, refused, room)
         .await?;
     Ok(idempotency::mark(
         done(&transaction.operations, &answer.written),

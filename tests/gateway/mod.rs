@@ -14,6 +14,7 @@ mod events;
 mod fencing;
 mod force;
 mod foreign;
+mod hostile;
 mod idempotency;
 mod jwt;
 mod leases;

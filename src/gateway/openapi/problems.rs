@@ -16,7 +16,7 @@ const ANY: &[Kind] = &[INTERNAL];
 /// Calls about fences, by clients that have rights on them.
 const ON_FENCES: &[Kind] = &[UNAUTHENTICATED, NAME_MALFORMED, FORBIDDEN];
 const QUERY: &[Kind] = &[QUERY_MALFORMED];
-const BODY: &[Kind] = &[BODY_MALFORMED, BODY_TOO_LARGE, BODY_TIMEOUT];
+const BODY: &[Kind] = &[BODY_MALFORMED, BODY_TOO_LARGE, BODY_TIMEOUT, TOO_MANY_BODIES];
 const TOKEN: &[Kind] = &[TOKEN_REQUIRED, TOKEN_MALFORMED];
 /// The guard's word.
 const GUARD: &[Kind] = &[TOKEN_STALE, HOLDER_MISMATCH, TOKEN_UNSEALED];

@@ -56,6 +56,7 @@ kinds! {
     OUTCOME_UNKNOWN, SERVICE_UNAVAILABLE, "outcome-unknown", "It may have happened or not";
     TOO_MANY_WAITING, SERVICE_UNAVAILABLE, "too-many-waiting", "Too many lease requests are waiting";
     TOO_MANY_LISTENING, SERVICE_UNAVAILABLE, "too-many-listening", "Too many clients listen to events";
+    TOO_MANY_BODIES, SERVICE_UNAVAILABLE, "too-many-bodies", "Too much is being sent";
     DRAINING, SERVICE_UNAVAILABLE, "draining", "The gateway is stopping";
     RECORD_NOT_FOUND, NOT_FOUND, "record-not-found", "There is no such record";
     FENCE_NOT_FOUND, NOT_FOUND, "fence-not-found", "There is no such fence";

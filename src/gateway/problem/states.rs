@@ -90,6 +90,14 @@ impl Problem {
         .retry_after(SOON)
     }
 
+    pub(in crate::gateway) fn too_many_bodies() -> Self {
+        Self::new(
+            TOO_MANY_BODIES,
+            "the requests that are under way have as many bytes as there may be: come back later, or ask another gateway",
+        )
+        .retry_after(SOON)
+    }
+
     pub(in crate::gateway) fn too_many_listening(limit: usize) -> Self {
         Self::new(
             TOO_MANY_LISTENING,

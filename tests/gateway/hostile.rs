@@ -1,0 +1,235 @@
+//! Clients that mean harm: they cost little memory, and others are served meanwhile.
+
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use rustix::process::{Resource, getrlimit, setrlimit};
+use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use super::{Answer, Client, client::record, program::Program};
+use crate::support::{Process, eventually, eventually::PATIENCE};
+
+const MIB: usize = 1 << 20;
+
+/// This process holds the other end of every connection.
+fn more_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).unwrap();
+}
+
+struct Attacked {
+    _program: Program,
+    process: Process,
+    client: Client,
+    port: u16,
+    token: String,
+}
+
+impl Attacked {
+    async fn new(settings: &[(&str, &str)]) -> Self {
+        more_files();
+        let program = Program::new();
+        let mut command = program.command(&["serve", "--listen", "127.0.0.1:0"]);
+        command.envs(settings.iter().copied());
+        let (process, client) = program.serve(command).await;
+        let token = client.lease("a", json!({"ttl": "1h"})).await.expect(201).token();
+        let port = client.port();
+        Self {
+            _program: program,
+            process,
+            client,
+            port,
+            token,
+        }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(("127.0.0.1", self.port)).await.unwrap()
+    }
+
+    /// A connection on which this was sent, and nothing is read.
+    async fn send(&self, bytes: &[u8]) -> TcpStream {
+        let mut stream = self.connect().await;
+        // It may be closed in the middle.
+        let _ = stream.write_all(bytes).await;
+        stream
+    }
+
+    async fn put_large(&self) -> Answer {
+        self.client.put("a", "large", &self.token, &"x".repeat(MIB)).await
+    }
+
+    async fn post(&self, path: &str, body: String) -> Answer {
+        Answer::to(self.client.request(Method::POST, path).body(body)).await
+    }
+
+    fn put(&self, rest: &str) -> String {
+        format!(
+            "PUT {} HTTP/1.1\r\nHost: localhost\r\nFencing-Token: {}\r\n{rest}",
+            record("a", "k"),
+            self.token
+        )
+    }
+
+    /// Somebody who means no harm.
+    async fn serves(&self) {
+        let begun = Instant::now();
+        let written = self.client.put("a", "good", &self.token, "well meant").await;
+        assert!(matches!(written.status, 200 | 201), "{written:?}");
+        let token = self.client.acquire("b").await;
+        self.client.release("b", &token).await.expect(204);
+        let took = begun.elapsed();
+        assert!(took < Duration::from_secs(10), "served after {took:?}");
+    }
+
+    /// Bytes of memory that the gateway has had at the most.
+    fn most_memory(&self) -> u64 {
+        let status = format!("/proc/{}/status", self.process.id());
+        let status = std::fs::read_to_string(status).unwrap();
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .unwrap();
+        line.trim_end_matches("kB").trim().parse::<u64>().unwrap() * 1024
+    }
+
+    /// How many sockets it has open.
+    fn sockets(&self) -> usize {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", self.process.id())).unwrap();
+        let targets = files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
+        targets
+            .filter(|target| target.to_string_lossy().starts_with("socket:"))
+            .count()
+    }
+}
+
+/// One test, so that all of them are there at once.
+#[tokio::test]
+async fn a_crowd_of_hostile_clients_costs_little_and_others_are_served() {
+    let gateway = Attacked::new(&[
+        ("FENCEGATE_MAX_BODIES", "16MiB"),
+        ("FENCEGATE_BODY_TIMEOUT", "5m"),
+    ])
+    .await;
+    gateway.serves().await;
+    let before = gateway.most_memory();
+
+    let mut open = Vec::new();
+    for _ in 0..2000 {
+        open.push(gateway.connect().await);
+    }
+    for _ in 0..200 {
+        open.push(gateway.send(b"GET /livez HTTP/1.1\r\nHost: loc").await);
+    }
+    gateway.serves().await;
+
+    // Bodies that stay half way. Not all of them have room.
+    let half = gateway.put(&format!("Content-Length: {MIB}\r\n\r\n")) + &"x".repeat(MIB / 2);
+    let mut slow = Vec::new();
+    for _ in 0..64 {
+        slow.push(gateway.send(half.as_bytes()).await);
+    }
+    let mut refused = slow.pop().unwrap();
+    let mut answer = vec![0; 12];
+    let answered = refused.read_exact(&mut answer);
+    tokio::time::timeout(PATIENCE, answered).await.unwrap().unwrap();
+    assert_eq!(answer, b"HTTP/1.1 503");
+    gateway.put_large().await.problem(503, "too-many-bodies");
+    gateway.serves().await;
+
+    // A gigabyte, announced or not.
+    let announced = gateway.put("Content-Length: 1000000000\r\n\r\n");
+    let chunked = gateway.put("Transfer-Encoding: chunked\r\n\r\n");
+    for head in [announced, chunked.clone()] {
+        let mut stream = gateway.send(head.as_bytes()).await;
+        let chunk = [b"100000\r\n".as_slice(), &vec![b'x'; MIB], b"\r\n"].concat();
+        let mut sent = 0;
+        while sent < 1000 && stream.write_all(&chunk).await.is_ok() {
+            sent += 1;
+        }
+        assert!(sent < 100, "{sent} MiB were taken");
+    }
+    gateway.serves().await;
+
+    let deep = "[".repeat(7_000);
+    let deeper = "[".repeat(15_000);
+    gateway
+        .post("/v1/fences/a/lease", deep)
+        .await
+        .problem(400, "body-malformed");
+    gateway
+        .post("/v1/transactions", deeper)
+        .await
+        .problem(400, "body-malformed");
+    let headers = "X-Header: x\r\n".repeat(10_000);
+    for (garbage, status) in [
+        (gateway.put(&headers), "HTTP/1.1 431"),
+        ("\u{0}\u{1}\r\n\r\n".repeat(1000), "HTTP/1.1 400"),
+        (
+            "GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n".into(),
+            "HTTP/1.1 400",
+        ),
+        (chunked + "fffffffffffffffff\r\n", "HTTP/1.1 400"),
+    ] {
+        let mut stream = gateway.send(garbage.as_bytes()).await;
+        let mut answer = Vec::new();
+        let ended = stream.read_to_end(&mut answer);
+        // A reset is an answer as well.
+        let _ = tokio::time::timeout(PATIENCE, ended)
+            .await
+            .expect("the connection is closed");
+        let answer = String::from_utf8_lossy(&answer);
+        assert!(
+            answer.is_empty() || answer.starts_with(status),
+            "{status}: {answer}"
+        );
+    }
+    // Cut in the middle, and gone.
+    for _ in 0..100 {
+        drop(gateway.send(&half.as_bytes()[..half.len() / 2]).await);
+    }
+    gateway.serves().await;
+    let more = gateway.most_memory() - before;
+    assert!(more < 160 * MIB as u64, "{} MiB more", more / MIB as u64);
+
+    // What they had is there again when they are gone.
+    drop((open, slow, refused));
+    eventually(PATIENCE, async || gateway.put_large().await.status == 201).await;
+}
+
+/// A client that asks and asks, and takes nothing of the answers.
+#[tokio::test]
+async fn whoever_takes_nothing_of_its_answer_is_cut_off() {
+    let gateway = Attacked::new(&[("FENCEGATE_STALL_TIMEOUT", "500ms")]).await;
+    gateway.put_large().await.expect(201);
+    let before = gateway.sockets();
+    let large = record("a", "large");
+    let ask = format!("GET {large} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let mut idle = gateway.connect().await;
+    let mut greedy = Vec::new();
+    for _ in 0..20 {
+        greedy.push(gateway.send(ask.repeat(50).as_bytes()).await);
+    }
+    eventually(PATIENCE, async || gateway.sockets() > before + 10).await;
+    // Only the idle one is left.
+    eventually(PATIENCE, async || gateway.sockets() <= before + 1).await;
+    gateway.serves().await;
+    idle.write_all(b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    Answer::read(idle).await.expect(200);
+    // Slow, but it takes what it is sent.
+    let request = gateway.client.request(Method::GET, &large);
+    let mut answer = request.send().await.unwrap();
+    let mut taken = 0;
+    while let Some(chunk) = answer.chunk().await.unwrap() {
+        taken += chunk.len();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(taken, MIB);
+}
