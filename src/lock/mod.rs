@@ -19,6 +19,10 @@ mod giving_back;
 #[cfg(any(feature = "etcd", feature = "zookeeper"))]
 mod host;
 #[cfg(any(feature = "redis", feature = "postgres", feature = "sqlite"))]
+#[cfg_attr(
+    not(feature = "redis"),
+    allow(dead_code, reason = "Redis lets processes take turns, and is told who waits")
+)]
 mod line;
 #[cfg(feature = "postgres")]
 pub mod postgres;
