@@ -141,7 +141,7 @@ async fn one_number_for_two_holders() {
             "Redis forgets",
             "the lock is B's, as number 1",
             "1-1 is not sealed: another holder has it",
-            "B's grant is REFUSED: 409",
+            "the lock is B's, as number 2",
             "B writes [B] with 1-2",
             "A writes [A] with 1-1: REFUSED 412 token-stale",
             "A writes [B, A] with 1-3",

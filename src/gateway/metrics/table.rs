@@ -96,7 +96,7 @@ mod tests {
         let page = include_str!("../../../docs/metrics.md");
         let table: String = page
             .lines()
-            .filter(|line| line.starts_with("| `"))
+            .filter(|line| line.starts_with("| `fencegate_"))
             .map(|line| format!("{line}\n"))
             .collect();
         assert_eq!(
