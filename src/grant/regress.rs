@@ -1,8 +1,11 @@
 //! What becomes of a grant that did not come to an end: it begins again where nothing was promised yet, it finds out whether
 //! the lock service's history went back, and it raises the epoch where it may.
 
+use tracing::Instrument;
+
 use super::{Grant, GrantError, Locks, Options};
 use crate::{
+    SPANS,
     clock::Moment,
     database::DatabaseError,
     lock::LockError,
@@ -31,6 +34,12 @@ impl Locks {
     /// # Cancel safety
     /// As [`Locks::acquire`].
     pub async fn grant(&self, name: &FenceName, options: Options) -> Result<Grant, GrantError> {
+        let span =
+            tracing::debug_span!(target: SPANS, "grant", fence = %name, lock_service = %self.service.kind());
+        self.grant_and_again(name, options).instrument(span).await
+    }
+
+    async fn grant_and_again(&self, name: &FenceName, options: Options) -> Result<Grant, GrantError> {
         let until = Moment::now() + options.wait;
         let mut options = options;
         for left in (0..AGAIN).rev() {
