@@ -12,7 +12,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::Term;
+use super::{Held, LockError, Request, Term};
 use crate::{clock::Moment, name::FenceName, token::HolderHash};
 
 /// How many times a lock goes from hand to hand in this process while other processes wait for it.
@@ -35,7 +35,7 @@ struct Map {
 #[derive(Debug, Default)]
 pub(super) struct Line {
     /// Held by the first in line; the others queue for it in order.
-    pub(super) first: tokio::sync::Mutex<()>,
+    first: tokio::sync::Mutex<()>,
     /// Calls the first in line when somebody here has released the lock, or news came from the server.
     pub(super) called: Notify,
     state: Mutex<State>,
@@ -121,7 +121,44 @@ impl Lines {
     }
 }
 
+/// What came of joining a line.
+pub(super) enum Joined<'a> {
+    /// The lock, at the first attempt.
+    Held(Held),
+    /// The first place, until this is dropped.
+    First(#[expect(dead_code, reason = "it is there to be dropped")] tokio::sync::MutexGuard<'a, ()>),
+}
+
 impl Line {
+    /// Attempts once, unless there is no use in it, and then waits to be the first.
+    ///
+    /// # Errors
+    /// Those of the attempt; [`LockError::Busy`] when it is time to give up.
+    ///
+    /// # Cancel safety
+    /// Yes: the place in the line is given back, and the attempt is as safe as it is by itself.
+    pub(super) async fn join(
+        &self,
+        request: &Request,
+        give_up: Moment,
+        attempt: impl Future<Output = Result<Held, LockError>>,
+    ) -> Result<Joined<'_>, LockError> {
+        let mut busy = LockError::Busy { expires_in: None };
+        if request.wait.is_zero() || !self.is_taken_for(&request.holder.hash()) {
+            match attempt.await {
+                Err(error @ LockError::Busy { .. }) => busy = error,
+                done => return Ok(Joined::Held(done?)),
+            }
+        }
+        if give_up.has_passed() {
+            return Err(busy);
+        }
+        match tokio::time::timeout(give_up.remaining(), self.first.lock()).await {
+            Ok(first) => Ok(Joined::First(first)),
+            Err(_) => Err(busy),
+        }
+    }
+
     /// Whether another holder has the lock, as far as is known here.
     pub(super) fn is_held_by_another(&self, holder: &HolderHash) -> bool {
         let held = self.state().held;
@@ -129,7 +166,7 @@ impl Line {
     }
 
     /// Whether there is no use in asking now: another has the lock, or is being given it.
-    pub(super) fn is_taken_for(&self, holder: &HolderHash) -> bool {
+    fn is_taken_for(&self, holder: &HolderHash) -> bool {
         let passing = self.state().passing;
         self.is_held_by_another(holder) || passing.is_some_and(|until| !until.has_passed())
     }

@@ -21,7 +21,7 @@ mod host;
 #[cfg(any(feature = "redis", feature = "postgres", feature = "sqlite"))]
 #[cfg_attr(
     not(feature = "redis"),
-    allow(dead_code, reason = "Redis lets processes take turns, and is told who waits")
+    allow(dead_code, reason = "only Redis is told who waits, and Postgres takes no turns")
 )]
 mod line;
 #[cfg(feature = "postgres")]

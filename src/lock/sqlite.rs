@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{
     Claim, Held, HolderState, Identity, Kind, LockError, LockService, LockState, Request, Term,
-    line::Lines,
+    line::{Joined, Lines},
     until_done,
     wait::{Backoff, Undo},
 };
@@ -60,18 +60,9 @@ impl SqliteLocks {
     async fn contend(&self, request: &Request) -> Result<Held, LockError> {
         let give_up = Moment::now() + request.wait;
         let line = self.lines.at(&request.name);
-        let mut busy = LockError::Busy { expires_in: None };
-        if request.wait.is_zero() || !line.is_taken_for(&request.holder.hash()) {
-            match self.attempt(request).await {
-                Err(error @ LockError::Busy { .. }) => busy = error,
-                done => return done,
-            }
-        }
-        if give_up.has_passed() {
-            return Err(busy);
-        }
-        let Ok(_first) = tokio::time::timeout(give_up.remaining(), line.first.lock()).await else {
-            return Err(busy);
+        let _first = match line.join(request, give_up, self.attempt(request)).await? {
+            Joined::Held(held) => return Ok(held),
+            first => first,
         };
         let mut backoff = Backoff::new(give_up.remaining());
         loop {

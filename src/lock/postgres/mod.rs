@@ -17,7 +17,7 @@ use time::OffsetDateTime;
 use self::wake::{CHANNEL, Wake};
 use super::{
     Claim, Held, HolderState, Identity, Kind, LockError, LockService, LockState, Request, Term,
-    line::Lines,
+    line::{Joined, Lines},
     until_done,
     wait::{Backoff, Undo},
 };
@@ -145,18 +145,12 @@ impl PostgresLocks {
     async fn contend(&self, request: &Request) -> Result<Held, LockError> {
         let give_up = Moment::now() + request.wait;
         let line = self.lines.at(&request.name);
-        let mut busy = LockError::Busy { expires_in: None };
-        if request.wait.is_zero() || !line.is_taken_for(&request.holder.hash()) {
-            match in_time(self.attempt(request)).await {
-                Err(error @ LockError::Busy { .. }) => busy = error,
-                done => return done,
-            }
-        }
-        if give_up.has_passed() {
-            return Err(busy);
-        }
-        let Ok(_first) = tokio::time::timeout(give_up.remaining(), line.first.lock()).await else {
-            return Err(busy);
+        let _first = match line
+            .join(request, give_up, in_time(self.attempt(request)))
+            .await?
+        {
+            Joined::Held(held) => return Ok(held),
+            first => first,
         };
         // Before the next attempt, so that no release is missed behind it.
         let ear = self.wake.listen(&self.pool, &request.name);

@@ -9,7 +9,11 @@ use std::time::Duration;
 use super::{RedisLocks, attempt::Attempt, news::Listener};
 use crate::{
     clock::Moment,
-    lock::{Held, LockError, Request, line::Line, wait::random_share},
+    lock::{
+        Held, LockError, Request,
+        line::{Joined, Line},
+        wait::random_share,
+    },
 };
 
 /// How long a lock that passes from hand to hand in this process is held at most without anybody asking the server.
@@ -30,22 +34,16 @@ impl RedisLocks {
     /// Yes: the place in the line, or the lock, is given back.
     pub(super) async fn contend(&self, request: &Request) -> Result<Held, LockError> {
         let give_up = Moment::now() + request.wait;
-        let holder = request.holder.hash();
         let line = self.lines.at(&request.name);
-        let mut busy_for = None;
-        if request.wait.is_zero() || !line.is_taken_for(&holder) {
+        let attempt = async {
             match self.attempt(request).await? {
-                Attempt::Held(held) => return Ok(held),
-                Attempt::Busy { expires_in, .. } => busy_for = expires_in,
+                Attempt::Held(held) => Ok(held),
+                Attempt::Busy { expires_in, .. } => Err(LockError::Busy { expires_in }),
             }
-        }
-        let busy = LockError::Busy { expires_in: busy_for };
-        if give_up.has_passed() {
-            return Err(busy);
-        }
-        match tokio::time::timeout(give_up.remaining(), line.first.lock()).await {
-            Ok(_first) => self.first_in_line(request, &line, give_up).await,
-            Err(_) => Err(busy),
+        };
+        match line.join(request, give_up, attempt).await? {
+            Joined::Held(held) => Ok(held),
+            _first => self.first_in_line(request, &line, give_up).await,
         }
     }
 

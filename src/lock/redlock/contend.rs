@@ -5,7 +5,11 @@ use std::time::Duration;
 use super::{Redlock, rounds::Outcome};
 use crate::{
     clock::Moment,
-    lock::{Held, LockError, Request, line::Line, wait::Backoff},
+    lock::{
+        Held, LockError, Request,
+        line::{Joined, Line},
+        wait::Backoff,
+    },
 };
 
 /// How often an attempt that was lost to a fault is made again, however short the caller would wait.
@@ -21,33 +25,20 @@ impl Redlock {
     /// Yes: the place in the line, or the lock, is given back.
     pub(super) async fn contend(&self, request: &Request) -> Result<Held, LockError> {
         let give_up = Moment::now() + request.wait;
-        let holder = request.holder.hash();
         let line = self.lines.at(&request.name);
-        let mut busy = LockError::Busy { expires_in: None };
-        let mut held = None;
-        if request.wait.is_zero() || !line.is_taken_for(&holder) {
-            match self.settle(request).await? {
-                Ok(first) => held = Some(first),
-                Err(error) => busy = error,
-            }
-        }
-        match held {
-            Some(held) => Ok(held),
-            None if give_up.has_passed() => Err(busy),
-            None => match tokio::time::timeout(give_up.remaining(), line.first.lock()).await {
-                Ok(_first) => self.first_in_line(request, &line, give_up).await,
-                Err(_) => Err(busy),
-            },
+        match line.join(request, give_up, self.settle(request)).await? {
+            Joined::Held(held) => Ok(held),
+            _first => self.first_in_line(request, &line, give_up).await,
         }
     }
 
-    /// Attempts until the lock is held, or others hold it.
-    async fn settle(&self, request: &Request) -> Result<Result<Held, LockError>, LockError> {
+    /// Attempts until the lock is held, or others hold it: [`LockError::Busy`] then.
+    async fn settle(&self, request: &Request) -> Result<Held, LockError> {
         let mut backoff = Backoff::new(Duration::from_secs(3600));
         for tries in 1.. {
             match self.attempt(request).await? {
-                Outcome::Held(held) => return Ok(Ok(held)),
-                Outcome::Busy { expires_in } => return Ok(Err(LockError::Busy { expires_in })),
+                Outcome::Held(held) => return Ok(held),
+                Outcome::Busy { expires_in } => return Err(LockError::Busy { expires_in }),
                 Outcome::Unsettled(error) if tries == TRIES => return Err(error),
                 Outcome::Unsettled(_) => backoff.pause(LockError::Busy { expires_in: None }).await?,
             }
@@ -64,9 +55,9 @@ impl Redlock {
     ) -> Result<Held, LockError> {
         let mut backoff = Backoff::new(give_up.remaining());
         loop {
-            let busy = match self.settle(request).await? {
-                Ok(held) => return Ok(held),
-                Err(busy) => busy,
+            let busy = match self.settle(request).await {
+                Err(busy @ LockError::Busy { .. }) => busy,
+                done => return done,
             };
             tokio::select! {
                 paused = backoff.pause(busy) => paused?,
