@@ -5,7 +5,7 @@
 
 use std::{
     path::PathBuf,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, UNIX_EPOCH},
 };
 
 use jsonwebtoken::{
@@ -15,7 +15,7 @@ use jsonwebtoken::{
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{AuthError, client::Client, clients::Clients, rights::Rights};
+use super::{AuthError, client::Client, clients::Clients, remembered::Believed, rights::Rights};
 
 /// The fewest bytes of a secret: those of the hash (RFC 7518, 3.2).
 const SHORTEST_SECRET: usize = 32;
@@ -124,20 +124,6 @@ pub(super) struct Verifier {
 
 /// What a token says.
 type Claims = Map<String, Value>;
-
-/// A credential that was believed.
-#[derive(Clone)]
-pub(super) struct Believed {
-    pub(super) client: Client,
-    /// `None` for one that does not end.
-    pub(super) until: Option<SystemTime>,
-}
-
-impl Believed {
-    pub(super) fn counts(&self) -> bool {
-        self.until.is_none_or(|until| SystemTime::now() < until)
-    }
-}
 
 /// Why a token is not believed: what its client may know, and what only the log says.
 pub(super) struct NotBelieved {

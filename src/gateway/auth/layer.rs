@@ -24,26 +24,26 @@ pub(in crate::gateway) async fn authenticate(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let client = match &gateway.config.authentication {
-        None => Ok((gateway.anonymous.clone(), None)),
-        Some(authentication) => {
-            let tls = request.extensions().get::<Arc<TlsInfo>>();
-            let client = authentication.client(request.headers(), tls.map(Arc::as_ref));
-            client.map(|(client, standing)| (client, Some(standing)))
+    let shown = gateway.config.authentication.as_ref().map(|authentication| {
+        let tls = request.extensions().get::<Arc<TlsInfo>>();
+        authentication.client(request.headers(), tls.map(Arc::as_ref))
+    });
+    // Only those who listen are answered for longer than it takes.
+    let listens = request.uri().path() == EVENTS;
+    let (client, standing) = match shown {
+        None => (gateway.anonymous.clone(), listens.then(Standing::forever)),
+        Some(Ok(shown)) => {
+            let standing = listens.then(|| shown.standing());
+            (shown.believed.client, standing)
         }
-    };
-    let (client, standing) = match client {
-        Ok(client) => client,
-        Err(_) if is_open(&gateway, &request) => (Client::nobody(), None),
-        Err(problem) => return problem.into_response(),
+        Some(Err(_)) if is_open(&gateway, &request) => (Client::nobody(), None),
+        Some(Err(problem)) => return problem.into_response(),
     };
     // So that nothing further in can let it out.
     request.headers_mut().remove(header::AUTHORIZATION);
     request.extensions_mut().insert(client.clone());
-    if request.uri().path() == EVENTS {
-        request
-            .extensions_mut()
-            .insert(standing.unwrap_or_else(Standing::forever));
+    if let Some(standing) = standing {
+        request.extensions_mut().insert(standing);
     }
     let mut answer = next.run(request).await;
     answer.extensions_mut().insert(client);

@@ -32,8 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Problem;
 use clients::Clients;
-use jwt::Believed;
-use remembered::Remembered;
+use remembered::{Believed, Remembered};
 
 pub(super) use client::Client;
 pub(super) use fence::{ToLease, ToRead, ToWrite};
@@ -109,8 +108,8 @@ impl Authentication {
         loaded.unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
     }
 
-    /// Who sends these headers, over a connection with this certificate, and for how long that counts.
-    fn client(&self, headers: &HeaderMap, tls: Option<&TlsInfo>) -> Result<(Client, Standing), Problem> {
+    /// Who sends these headers, over a connection with this certificate.
+    fn client(&self, headers: &HeaderMap, tls: Option<&TlsInfo>) -> Result<Shown, Problem> {
         let loaded = self.loaded();
         let mut given = headers.get_all(header::AUTHORIZATION).iter();
         let believed = match (given.next(), given.next()) {
@@ -123,11 +122,23 @@ impl Authentication {
                 None => Err(Problem::no_credentials()),
             },
         }?;
-        let standing = Standing {
-            until: believed.until,
-            replaced: loaded.replaced.clone(),
-        };
-        Ok((believed.client, standing))
+        Ok(Shown { believed, loaded })
+    }
+}
+
+/// A client that has shown who it is.
+struct Shown {
+    believed: Believed,
+    loaded: Arc<Loaded>,
+}
+
+impl Shown {
+    /// How long that counts.
+    fn standing(&self) -> Standing {
+        Standing {
+            until: self.believed.until,
+            replaced: self.loaded.replaced.clone(),
+        }
     }
 }
 

@@ -1,11 +1,25 @@
 //! Credentials that were looked at lately, by their hash. A signature takes longer to verify than a write takes, and a
 //! client sends the same token with each.
 
-use std::{collections::HashMap, sync::RwLock};
+use std::{collections::HashMap, sync::RwLock, time::SystemTime};
 
 use sha2::{Digest, Sha256};
 
-use super::jwt::Believed;
+use super::Client;
+
+/// A credential that was believed.
+#[derive(Clone)]
+pub(super) struct Believed {
+    pub(super) client: Client,
+    /// `None` for one that does not end.
+    pub(super) until: Option<SystemTime>,
+}
+
+impl Believed {
+    fn counts(&self) -> bool {
+        self.until.is_none_or(|until| SystemTime::now() < until)
+    }
+}
 
 /// The most that are remembered.
 const MOST: usize = 10_000;
@@ -40,9 +54,9 @@ fn hash(credential: &[u8]) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, SystemTime};
+    use std::time::Duration;
 
-    use super::{super::Client, *};
+    use super::*;
 
     fn believed(until: SystemTime) -> Believed {
         Believed {
