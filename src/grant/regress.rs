@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How often a grant begins again.
-const AGAIN: u32 = 3;
+const AGAIN: u32 = 2;
 
 impl Locks {
     /// Has the epoch raised without anybody being asked, when the lock service's history went back or is another one, and
@@ -42,7 +42,8 @@ impl Locks {
     async fn grant_and_again(&self, name: &FenceName, options: Options) -> Result<Grant, GrantError> {
         let until = Moment::now() + options.wait;
         let mut options = options;
-        for left in (0..AGAIN).rev() {
+        let mut left = AGAIN;
+        loop {
             let error = match self.grant_once(name, options.clone()).await {
                 Ok(grant) => return Ok(grant),
                 Err(error) => error,
@@ -64,9 +65,9 @@ impl Locks {
             if left == 0 || !begins_again {
                 return Err(error);
             }
+            left -= 1;
             options.wait = until.remaining();
         }
-        Err(GrantError::EpochChanged)
     }
 
     /// Whether the lock service has surely not counted as far as a mark. A number at or below the mark may also be bad
@@ -81,11 +82,11 @@ impl Locks {
         let Some(who) = &self.auto_rebase else {
             return Ok(false);
         };
-        let stored = self.store.epoch_as_stored().await?;
-        let (asked, found) = match why {
-            GrantError::OtherHistory { epoch, .. } => (*epoch, stored.epoch),
-            GrantError::Regressed { mark, .. } => (mark.epoch.get(), stored.epoch),
-            _ => (stored.epoch.get(), stored.epoch),
+        let found = self.store.epoch_as_stored().await?.epoch;
+        let asked = match why {
+            GrantError::OtherHistory { epoch, .. } => *epoch,
+            GrantError::Regressed { mark, .. } => mark.epoch.get(),
+            _ => found.get(),
         };
         // Raised already by somebody else.
         if found.get() != asked {
@@ -97,6 +98,9 @@ impl Locks {
             expected: Some(found),
         };
         let done = self.store.rebase(&rebase).await?;
+        if done.from == done.to {
+            return Ok(true);
+        }
         tracing::warn!(reason = %rebase.reason, from = %done.from, to = %done.to, "the epoch was raised");
         Ok(true)
     }
