@@ -1,6 +1,5 @@
 //! `fencegate declare`: what the store cannot find out about itself.
 
-use anyhow::Context;
 use clap::Args;
 use fencegate::store::Replication;
 use serde_json::json;
@@ -32,9 +31,7 @@ pub(super) struct Declare {
 
 impl Declare {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let url = servers::store(&self.store);
-        let url = url.context("no store is named: give --store URL, or set FENCEGATE_STORE")?;
-        let locks = servers::look_into_store(&url).await?;
+        let locks = servers::look_into_named_store(&self.store).await?;
         let done = locks
             .store()
             .declare(self.replication, &self.reason, &super::who())

@@ -52,13 +52,11 @@ pub(super) fn start(default: &str) -> Option<Traces> {
                 .init();
             Some(traces)
         }
-        Ok(None) => {
+        none => {
             registry().with(filter).with(log).init();
-            None
-        }
-        Err(error) => {
-            registry().with(filter).with(log).init();
-            tracing::warn!(%error, "there will be no traces");
+            if let Err(error) = none {
+                tracing::warn!(%error, "there will be no traces");
+            }
             None
         }
     }

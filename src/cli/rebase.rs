@@ -2,7 +2,6 @@
 
 use std::io::{BufRead, IsTerminal, Write};
 
-use anyhow::Context;
 use clap::Args;
 use fencegate::{
     Locks,
@@ -47,9 +46,7 @@ pub(super) struct Rebase {
 
 impl Rebase {
     pub(super) async fn run(self) -> anyhow::Result<()> {
-        let url = servers::store(&self.store);
-        let url = url.context("no store is named: give --store URL, or set FENCEGATE_STORE")?;
-        let locks = servers::look_into_store(&url).await?;
+        let locks = servers::look_into_named_store(&self.store).await?;
         let done = if self.list {
             self.audit(&locks).await
         } else {

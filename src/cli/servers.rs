@@ -70,8 +70,16 @@ impl Servers {
 
 /// Opens a store alone.
 pub(super) async fn connect_store(flag: &Option<String>) -> anyhow::Result<Locks> {
-    let store = store(flag).context("no store is named: give --store URL, or set FENCEGATE_STORE")?;
-    Ok(fencegate::connect(&store, None).await?)
+    Ok(fencegate::connect(&named_store(flag)?, None).await?)
+}
+
+/// Opens a store to look into it, as [`look_into_store`] does.
+pub(super) async fn look_into_named_store(flag: &Option<String>) -> anyhow::Result<Locks> {
+    look_into_store(&named_store(flag)?).await
+}
+
+fn named_store(flag: &Option<String>) -> anyhow::Result<String> {
+    store(flag).context("no store is named: give --store URL, or set FENCEGATE_STORE")
 }
 
 /// Opens a store to look into it: a file that is not there is not made.
