@@ -24,21 +24,8 @@ pub struct Foreign {
 impl Foreign {
     /// Go's `concurrency.Mutex`, compiled here.
     pub async fn go(endpoint: &str) -> Self {
-        let packages = "golang-go golang-etcd-server-dev";
-        programs::require(Path::new("/usr/share/gocode/src/go.etcd.io/etcd"), packages);
         let folder = folder("go");
-        let program = folder.path().join("mutex");
-        let built = Command::new(programs::find("go", packages, &[]))
-            // Debian's libraries, from before there were modules.
-            .env("GO111MODULE", "off")
-            .env("GOPATH", "/usr/share/gocode")
-            .args(["build", "-o"])
-            .arg(&program)
-            .arg(source("etcd_mutex.go"))
-            .status()
-            .await
-            .expect("go runs");
-        assert!(built.success(), "etcd_mutex.go does not compile");
+        let program = programs::compile_go(source("etcd_mutex.go").as_ref(), folder.path()).await;
         let mut command = Command::new(program);
         command.arg(endpoint);
         Self::start(command, Some(folder))
@@ -46,24 +33,9 @@ impl Foreign {
 
     /// Curator's `InterProcessMutex`.
     pub fn curator(endpoint: &str) -> Self {
-        let jars = [
-            "curator-recipes",
-            "curator-framework",
-            "curator-client",
-            "guava",
-            "zookeeper",
-            "zookeeper-jute",
-            "slf4j-api",
-            "slf4j-nop",
-        ]
-        .map(|jar| format!("/usr/share/java/{jar}.jar"));
-        let packages = "libcurator-recipes-java default-jdk-headless";
-        for jar in &jars {
-            programs::require(Path::new(jar), packages);
-        }
-        programs::find("javac", packages, &[]);
-        let mut command = Command::new(programs::find("java", packages, &[]));
-        command.args(["-cp", &jars.join(":")]);
+        let (java, class_path) = programs::java_with_curator();
+        let mut command = Command::new(java);
+        command.args(["-cp", &class_path]);
         command.arg(source("CuratorMutex.java")).arg(endpoint);
         Self::start(command, None)
     }

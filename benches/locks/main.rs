@@ -1,4 +1,4 @@
-//! What DESIGN's table of speed asks of the lock services: acquire and release of the lock alone, by fencegate's client
+//! What is asked of the speed of lock services: acquire and release of the lock alone, by fencegate's client
 //! and by the foreign one, side by side on one server, and the sealed grant beside it.
 //!
 //! `make bench-locks`; `ROUNDS=1 SECONDS=2 make bench-locks` to try it; `ONLY=etcd make bench-locks` for a part: `etcd`,
@@ -35,18 +35,5 @@ async fn main() {
     if settings.wants("redis") {
         services::redis(&settings, &store, &mut rows, &mut beside).await;
     }
-    println!(
-        "fencegate {}; {machine}; {} rounds of {} s each\n",
-        env!("CARGO_PKG_VERSION"),
-        settings.rounds,
-        settings.time.as_secs()
-    );
-    if settings.short {
-        println!("**Too short to be quoted.**\n");
-    }
-    println!("{}", table::print(&rows, &beside));
-    if rows.iter().any(table::Row::is_missed) {
-        println!("A row is missed.");
-        std::process::exit(1);
-    }
+    table::report(&machine, &settings, &rows, &beside);
 }

@@ -1,5 +1,5 @@
-//! What DESIGN's table of speed asks of the gateway and the guard, measured side by side on one Postgres server with its
-//! default durability, and printed as that table.
+//! What is asked of the speed of the gateway and the guard, measured side by side on one Postgres server with its
+//! default durability, and printed as a table.
 //!
 //! `make bench`; `ROUNDS=1 SECONDS=2 make bench` to try it; `ONLY=guard make bench` for a part: `gateway`, `beside`,
 //! `guard`. How and why is in docs/benchmarks.md.
@@ -47,18 +47,5 @@ async fn main() {
         rows.extend(more);
         figures.extend(beside);
     }
-    println!(
-        "fencegate {}; {machine}; {} rounds of {} s each\n",
-        env!("CARGO_PKG_VERSION"),
-        settings.rounds,
-        settings.time.as_secs()
-    );
-    if settings.short {
-        println!("**Too short to be quoted.**\n");
-    }
-    println!("{}", table::print(&rows, &figures));
-    if rows.iter().any(table::Row::is_missed) {
-        println!("A row is missed.");
-        std::process::exit(1);
-    }
+    table::report(&machine, &settings, &rows, &figures);
 }

@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+use crate::setting::Settings;
+
 /// Which way is better.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Better {
@@ -42,13 +44,31 @@ impl Row {
         }
     }
 
-    pub fn is_missed(&self) -> bool {
+    fn is_missed(&self) -> bool {
         !self.reaches(self.must)
     }
 }
 
-/// Everything that was measured, as Markdown.
-pub fn print(rows: &[Row], beside: &[(String, String)]) -> String {
+/// Prints everything that was measured, and ends with status 1 where a row is missed.
+pub fn report(machine: &str, settings: &Settings, rows: &[Row], beside: &[(String, String)]) {
+    println!(
+        "fencegate {}; {machine}; {} rounds of {} s each\n",
+        env!("CARGO_PKG_VERSION"),
+        settings.rounds,
+        settings.time.as_secs()
+    );
+    if settings.short {
+        println!("**Too short to be quoted.**\n");
+    }
+    println!("{}", print(rows, beside));
+    if rows.iter().any(Row::is_missed) {
+        println!("A row is missed.");
+        std::process::exit(1);
+    }
+}
+
+/// As Markdown.
+fn print(rows: &[Row], beside: &[(String, String)]) -> String {
     let mut text = String::new();
     if !rows.is_empty() {
         text += "| what | against | measured (lowest to highest round) | must | aim | verdict | figures |\n";

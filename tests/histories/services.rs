@@ -80,29 +80,29 @@ async fn is_another(locks: &Locks, old: &[&Token]) {
     goes_on(locks, old).await;
 }
 
-#[tokio::test]
-async fn etcd_restored_from_a_snapshot_with_the_same_flags() {
+/// etcd, restored as a cluster of this name from a snapshot that lacks the last grant: what it lasts for, the locks
+/// there, and the tokens from before.
+async fn restored(cluster: &str) -> ((Store, Etcd), Locks, [Token; 2]) {
     let (store, mut etcd) = (Store::new(), Etcd::builder().quick().start().await);
     let locks = store.with(&etcd_url(&etcd)).await;
     let first = first(&locks).await;
     let snapshot = store.0.path().join("snapshot");
     etcd.control(&["snapshot", "save", snapshot.to_str().unwrap()]);
     let last = go_on(&locks).await;
-    etcd.restore(&snapshot, "etcd-cluster").await;
+    etcd.restore(&snapshot, cluster).await;
     let locks = store.with(&etcd_url(&etcd)).await;
+    ((store, etcd), locks, [first, last])
+}
+
+#[tokio::test]
+async fn etcd_restored_from_a_snapshot_with_the_same_flags() {
+    let (_there, locks, [first, last]) = restored("etcd-cluster").await;
     has_regressed(&locks, &[&first, &last]).await;
 }
 
 #[tokio::test]
 async fn etcd_restored_from_a_snapshot_with_other_flags() {
-    let (store, mut etcd) = (Store::new(), Etcd::builder().quick().start().await);
-    let locks = store.with(&etcd_url(&etcd)).await;
-    let first = first(&locks).await;
-    let snapshot = store.0.path().join("snapshot");
-    etcd.control(&["snapshot", "save", snapshot.to_str().unwrap()]);
-    let last = go_on(&locks).await;
-    etcd.restore(&snapshot, "another").await;
-    let locks = store.with(&etcd_url(&etcd)).await;
+    let (_there, locks, [first, last]) = restored("another").await;
     is_another(&locks, &[&first, &last]).await;
 }
 

@@ -1,6 +1,6 @@
 //! Go's `concurrency.Mutex` and ours exclude each other.
 
-use std::{path::Path, sync::Arc};
+use std::sync::Arc;
 
 use fencegate::lock::etcd::EtcdLocks;
 use tokio::process::Command;
@@ -15,25 +15,9 @@ meet! { go }
 
 async fn go() -> Meeting {
     let server = Etcd::start().await;
-    let packages = "golang-go golang-etcd-server-dev";
-    programs::require(Path::new("/usr/share/gocode/src/go.etcd.io/etcd"), packages);
     let folder = folder("go");
-    let program = folder.path().join("etcd_mutex");
-    let built = Command::new(programs::find("go", packages, &[]))
-        // Debian's libraries, from before there were modules.
-        .env("GO111MODULE", "off")
-        .env("GOPATH", "/usr/share/gocode")
-        .arg("build")
-        .arg("-o")
-        .arg(&program)
-        .arg(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/tests/interop/etcd_mutex.go"
-        ))
-        .status()
-        .await
-        .unwrap();
-    assert!(built.success());
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/etcd_mutex.go");
+    let program = programs::compile_go(source.as_ref(), folder.path()).await;
     let mut command = Command::new(program);
     command.arg(server.endpoint());
     Meeting {

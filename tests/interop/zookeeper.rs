@@ -43,25 +43,9 @@ fn kazoo_command(server: &ZooKeeper) -> Command {
 }
 
 fn curator_command(server: &ZooKeeper) -> Command {
-    let jars = [
-        "curator-recipes",
-        "curator-framework",
-        "curator-client",
-        "guava",
-        "zookeeper",
-        "zookeeper-jute",
-    ]
-    .map(|jar| format!("/usr/share/java/{jar}.jar"));
-    let packages = "libcurator-recipes-java default-jdk-headless";
-    for jar in &jars {
-        programs::require(Path::new(jar), packages);
-    }
-    let log = "/usr/share/java/slf4j-api.jar:/usr/share/java/slf4j-nop.jar";
-    // Java compiles a program of one file by itself, if it has its compiler.
-    programs::find("javac", packages, &[]);
-    let mut command = Command::new(programs::find("java", packages, &[]));
-    command.args(["-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-cp"]);
-    command.arg(format!("{}:{log}", jars.join(":")));
+    let (java, class_path) = programs::java_with_curator();
+    let mut command = Command::new(java);
+    command.args(["-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-cp", &class_path]);
     command.arg(concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/tests/interop/CuratorLock.java"

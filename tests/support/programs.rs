@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use tokio::process::Command;
+
 /// The program in `PATH` or in one of the further folders; the earlier one wins.
 #[track_caller]
 pub fn find(name: &str, packages: &str, folders: &[PathBuf]) -> PathBuf {
@@ -24,6 +26,45 @@ pub fn require(file: &Path, packages: &str) -> PathBuf {
     } else {
         missing(&file.display().to_string(), packages)
     }
+}
+
+/// Compiles a program in Go against Debian's etcd client, into this folder.
+pub async fn compile_go(source: &Path, folder: &Path) -> PathBuf {
+    let packages = "golang-go golang-etcd-server-dev";
+    require(Path::new("/usr/share/gocode/src/go.etcd.io/etcd"), packages);
+    let program = folder.join("program");
+    let built = Command::new(find("go", packages, &[]))
+        // Debian's libraries, from before there were modules.
+        .env("GO111MODULE", "off")
+        .env("GOPATH", "/usr/share/gocode")
+        .args(["build", "-o"])
+        .args([&program, source])
+        .status()
+        .await
+        .expect("go runs");
+    assert!(built.success(), "{} does not compile", source.display());
+    program
+}
+
+/// Java with its compiler, which a program of one file needs, and a class path that has Curator.
+pub fn java_with_curator() -> (PathBuf, String) {
+    let packages = "libcurator-recipes-java default-jdk-headless";
+    let jars = [
+        "curator-recipes",
+        "curator-framework",
+        "curator-client",
+        "guava",
+        "zookeeper",
+        "zookeeper-jute",
+        "slf4j-api",
+        "slf4j-nop",
+    ]
+    .map(|jar| format!("/usr/share/java/{jar}.jar"));
+    for jar in &jars {
+        require(Path::new(jar), packages);
+    }
+    find("javac", packages, &[]);
+    (find("java", packages, &[]), jars.join(":"))
 }
 
 #[track_caller]
