@@ -21,7 +21,10 @@ mod host;
 #[cfg(any(feature = "redis", feature = "postgres", feature = "sqlite"))]
 #[cfg_attr(
     not(feature = "redis"),
-    allow(dead_code, reason = "only Redis is told who waits, and Postgres takes no turns")
+    allow(
+        dead_code,
+        reason = "only Redis is told who waits, and Postgres takes no turns"
+    )
 )]
 mod line;
 #[cfg(feature = "postgres")]
