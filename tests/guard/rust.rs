@@ -8,7 +8,10 @@ use fencegate::{
 };
 use sqlx::{Executor, Row};
 
-use super::{session::Session, traps_alone::require_standby};
+use super::{
+    session::Session,
+    traps_alone::{require_standby, set_standby},
+};
 use crate::{
     support::{self, PgBouncer, eventually, eventually::PATIENCE},
     world::{World, name},
@@ -138,11 +141,12 @@ async fn a_commit_after_an_error_is_no_success() {
 async fn a_commit_whose_outcome_is_unknown() {
     let (world, pool) = world_with_table().await;
     let lease = lease(&world, "f").await;
-    let mut admin = Session::open(&world.postgres.as_ref().unwrap().url()).await;
+    let url = world.postgres.as_ref().unwrap().url();
+    let mut admin = Session::open(&url).await;
     admin.run("set synchronous_commit = local").await.unwrap();
     let mut transaction = lease.begin(&pool).await.unwrap();
     transaction.execute("insert into entry values (1)").await.unwrap();
-    require_standby(&mut admin, "nobody").await;
+    require_standby(&mut admin, &url).await;
     eventually(PATIENCE, async || {
         let shown: String = sqlx::query_scalar("show synchronous_standby_names")
             .fetch_one(&mut *transaction)
@@ -168,7 +172,7 @@ async fn a_commit_whose_outcome_is_unknown() {
         "{outcome:?}"
     );
     assert_eq!(admin.run("select from entry").await, Ok(1));
-    require_standby(&mut admin, "").await;
+    set_standby(&mut admin, "").await;
 }
 
 /// Read, add, write, from eight tasks at once: none is lost, although none locks what it reads.

@@ -1,5 +1,10 @@
 //! Traps that are no race: savepoints, triggers that do not fire, settings, and durability.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
 use fencegate::{Sequence, Token, connect, guard};
 use sqlx::Executor;
 
@@ -253,7 +258,7 @@ async fn a_commit_that_waits_for_a_standby_is_not_cancelled() {
     admin.run("set synchronous_commit = local").await.unwrap();
     admin.run("create table open (id int)").await.unwrap();
     let mut hasty = Session::open(&url).await;
-    require_standby(&mut admin, "nobody").await;
+    require_standby(&mut admin, &url).await;
     let inserted = tokio::spawn(async move { hasty.run("insert into open values (1)").await });
     waits_for_standby(&mut admin).await;
     admin
@@ -271,11 +276,38 @@ async fn a_commit_that_waits_for_a_standby_is_not_cancelled() {
     commit.abort();
     assert!(commit.await.unwrap_err().is_cancelled());
     waits_for_standby(&mut admin).await;
-    require_standby(&mut admin, "").await;
+    set_standby(&mut admin, "").await;
     eventually(PATIENCE, async || admin.run("select from open").await == Ok(2)).await;
 }
 
-pub async fn require_standby(admin: &mut Session, name: &str) {
+/// Commits wait for a standby from now on, and there is none. The setting is shown before the checkpointer has told
+/// it to those who commit: only a commit that is seen to wait says so.
+pub async fn require_standby(admin: &mut Session, url: &str) {
+    set_standby(admin, "nobody").await;
+    let mut probe = Session::open(url).await;
+    let pid = probe.pid;
+    let seen = Arc::new(AtomicBool::new(false));
+    let probing = tokio::spawn({
+        let seen = seen.clone();
+        async move {
+            while !seen.load(Relaxed) {
+                probe
+                    .run("select pg_logical_emit_message(true, '', '')")
+                    .await
+                    .unwrap();
+            }
+        }
+    });
+    waits_for_standby(admin).await;
+    seen.store(true, Relaxed);
+    admin
+        .run(&format!("select pg_cancel_backend({pid})"))
+        .await
+        .unwrap();
+    probing.await.unwrap();
+}
+
+pub async fn set_standby(admin: &mut Session, name: &str) {
     let set = format!("alter system set synchronous_standby_names = '{name}'");
     admin.run(&set).await.unwrap();
     admin.run("select pg_reload_conf()").await.unwrap();
