@@ -29,7 +29,7 @@ pub(super) struct Rebase {
     store: Option<String>,
     /// Why, for the audit log
     #[arg(long, value_name = "TEXT", required_unless_present_any = ["list", "dry_run"],
-          value_parser = clap::builder::NonEmptyStringValueParser::new())]
+          value_parser = reason)]
     reason: Option<String>,
     /// Say what would be done, and change nothing
     #[arg(long)]
@@ -106,6 +106,14 @@ impl Rebase {
                 done.to, done.from, done.fences
             )
         })
+    }
+}
+
+/// A reason that says something.
+fn reason(text: &str) -> Result<String, String> {
+    match text.trim() {
+        "" => Err("a rebase needs a reason, for whoever reads the audit log".into()),
+        text => Ok(text.into()),
     }
 }
 

@@ -1,4 +1,5 @@
-//! Health: whether the process lives, and whether it can do its work.
+//! Health: whether the process lives, and whether it can do its work. A gateway that raises the epoch by itself can, also
+//! where that has to be done first: the next grant does it, and none would come to a gateway that is not ready.
 
 use std::{sync::Arc, time::Duration};
 
@@ -39,6 +40,7 @@ struct Live {
 
 #[derive(Serialize, ToSchema)]
 struct Ready {
+    /// `ready`, `not-ready` or `draining`.
     status: &'static str,
     /// For clients with the right `admin` on all fences: it names servers.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,7 +53,9 @@ struct Ready {
 #[schema(as = ReadyPart)]
 struct Part {
     name: String,
+    /// `ok` or `unusable`.
     status: &'static str,
+    /// What is wrong with it, and what to do: out of reach, not migrated, quarantined, or of another history than the epoch's.
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<String>,
 }
@@ -77,12 +81,15 @@ async fn live() -> Response {
 #[utoipa::path(
     get, path = "/readyz", operation_id = "ready", tag = "watching", summary = "Can it do its work?",
     responses((status = 200, description = "It can", body = Ready),
-              (status = 503, description = "It cannot, or is stopping", body = Ready), problems::Ready),
+              (status = 503, description = "It cannot: a server is out of reach, the store is quarantined or the lock service \
+                is another one, and the epoch is not raised by itself; or it is stopping", body = Ready), problems::Ready),
 )]
 async fn ready(State(gateway): State<Arc<Gateway>>, client: Client) -> Response {
     let (locks, limit) = (&gateway.locks, gateway.config.probe_timeout);
-    let store = async { locks.store().check().await.map_err(|error| error.to_string()) };
-    let (store, lock_service) = tokio::join!(in_time(limit, store), in_time(limit, usable(locks)));
+    let (store, lock_service) = tokio::join!(
+        in_time(limit, store_is_usable(locks)),
+        in_time(limit, lock_service_is_usable(locks))
+    );
     let status = if gateway.draining.is_cancelled() {
         "draining"
     } else if store.is_ok() && lock_service.is_ok() {
@@ -103,8 +110,20 @@ async fn ready(State(gateway): State<Arc<Gateway>>, client: Client) -> Response 
     (code, [(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
 }
 
+/// Whether the store answers, has its schema, and has all marks as far as it can know.
+async fn store_is_usable(locks: &Locks) -> Result<(), String> {
+    let store = locks.store();
+    store.check().await.map_err(|error| error.to_string())?;
+    match store.quarantine().await.map_err(|error| error.to_string())? {
+        Some(why) if !locks.rebases_by_itself() => Err(format!(
+            "{why}: leases and writes are refused until the operator runs fencegate rebase --reason TEXT"
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Whether the lock service answers, and with the history that the epoch is bound to.
-async fn usable(locks: &Locks) -> Result<(), String> {
+async fn lock_service_is_usable(locks: &Locks) -> Result<(), String> {
     let found = locks
         .service()
         .identity()
@@ -113,7 +132,7 @@ async fn usable(locks: &Locks) -> Result<(), String> {
     // A store that does not answer is no fault of the lock service's.
     let bound = locks.store().epoch().await.ok().and_then(|state| state.bound);
     match bound {
-        Some(bound) if bound != found => Err(other_history(&bound, &found)),
+        Some(bound) if bound != found && !locks.rebases_by_itself() => Err(other_history(&bound, &found)),
         _ => Ok(()),
     }
 }

@@ -26,6 +26,12 @@ impl Locks {
         self
     }
 
+    /// Whether the next grant raises the epoch by itself, where it has to be.
+    #[cfg(feature = "gateway")]
+    pub(crate) fn rebases_by_itself(&self) -> bool {
+        self.auto_rebase.is_some()
+    }
+
     /// Grants a fence without renewing it.
     ///
     /// # Errors

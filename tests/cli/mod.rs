@@ -3,6 +3,7 @@
 mod docs;
 mod doctor;
 mod errors;
+mod histories;
 mod leases;
 mod records;
 mod shell;

@@ -168,6 +168,15 @@ async fn another_lock_service_is_refused_until_the_epoch_is_raised() {
     let ready = swapped.get("/readyz").await.expect(503).json();
     assert_eq!(ready["lock_service"]["status"], "unusable", "{ready}");
     swapped.put("a", "k", &token, "v").await.expect(201);
+    // One that raises it by itself is sent requests, of which a lease does so.
+    let locks = fencegate::connect(&world.store, Some(&other)).await.unwrap();
+    let gateway = Gateway::start_on(locks.with_auto_rebase("a test"), impatient()).await;
+    gateway.client().get("/readyz").await.expect(200);
+    gateway.client().acquire("b").await;
+    client
+        .put("a", "k", &token, "late")
+        .await
+        .problem(412, "token-stale");
 }
 
 #[tokio::test]

@@ -149,6 +149,18 @@ async fn zookeeper_wiped() {
 }
 
 #[tokio::test]
+async fn zookeeper_wiped_and_nobody_asked() {
+    let (store, mut server) = (Store::new(), ZooKeeper::start().await);
+    let url = format!("zookeeper://{}", server.endpoint());
+    let locks = store.with(&url).await;
+    let (first, last) = (first(&locks).await, go_on(&locks).await);
+    server.restart_empty().await;
+    // One that was there before, whose session is gone with the rest.
+    let locks = locks.with_auto_rebase("a gateway");
+    goes_on_after_auto_rebase(&locks, "cannot be compared", &[&first, &last]).await;
+}
+
+#[tokio::test]
 async fn zookeeper_with_its_data_folder_copied_back() {
     let (store, mut server) = (Store::new(), ZooKeeper::start().await);
     let url = format!("zookeeper://{}", server.endpoint());

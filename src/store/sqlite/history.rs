@@ -4,7 +4,7 @@ use sqlx::Row;
 
 use super::{moment, now};
 use crate::{
-    database::sqlite::SqliteFile,
+    database::{DatabaseError, sqlite::SqliteFile},
     store::{
         StoreError,
         history::{Audited, Rebase, Rebased},
@@ -13,6 +13,9 @@ use crate::{
 };
 
 pub(super) async fn rebase(file: &SqliteFile, rebase: &Rebase) -> Result<Rebased, StoreError> {
+    if rebase.reason.trim().is_empty() {
+        return Err(DatabaseError::Refused("a rebase needs a reason".into()).into());
+    }
     let corrupt = || StoreError::Corrupt("the epoch".into());
     let mut transaction = file.begin().await?;
     let row = sqlx::query("select number, lock_kind, lock_cluster, lock_instance from epoch")
