@@ -1,4 +1,4 @@
-//! Postgres: the pool, the migrations, and transactions that start on a connection that lives.
+//! Postgres: the pool, the migrations, and transactions and reads that find a connection that lives.
 
 use std::{
     pin::Pin,
@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use sqlx::{
     AssertSqlSafe, PgPool, Postgres, Row, SqlSafeStr, Transaction,
     migrate::Migrator,
-    postgres::{PgConnectOptions, PgPoolOptions},
+    postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgRow},
 };
 
 use super::DatabaseError;
@@ -74,9 +74,10 @@ pub async fn check_migrated(pool: &PgPool) -> Result<(), DatabaseError> {
         .map(|migration| migration.version)
         .max()
         .unwrap_or(0);
-    let row = sqlx::query("select max(version) from fencegate.migration where success")
-        .fetch_one(pool)
-        .await?;
+    let row = one(pool, || {
+        sqlx::query("select max(version) from fencegate.migration where success")
+    })
+    .await?;
     let found: Option<i64> = row.try_get(0)?;
     match found {
         Some(version) if version >= wanted => Ok(()),
@@ -111,6 +112,42 @@ pub(crate) async fn begin_with(
             begun => return Ok(begun?),
         }
     }
+}
+
+/// A statement with what it is about.
+pub(crate) type Statement<'q> = sqlx::query::Query<'q, Postgres, PgArguments>;
+
+/// Asks something of the pool that may as well be asked twice: connections that died while idle are replaced, since nobody
+/// who reads is to notice that the server was started again.
+pub(crate) async fn rows<'q>(
+    pool: &PgPool,
+    statement: impl Fn() -> Statement<'q> + Send,
+) -> Result<Vec<PgRow>, sqlx::Error> {
+    // As in `begin_with`.
+    let mut tries = pool.options().get_max_connections();
+    loop {
+        let mut connection = pool.acquire().await?;
+        match statement().fetch_all(&mut *connection).await {
+            Err(error) if tries > 0 && is_dead_connection(&error) => tries -= 1,
+            answer => return answer,
+        }
+    }
+}
+
+/// As [`rows`], where there is one row at most.
+pub(crate) async fn optional<'q>(
+    pool: &PgPool,
+    statement: impl Fn() -> Statement<'q> + Send,
+) -> Result<Option<PgRow>, sqlx::Error> {
+    Ok(rows(pool, statement).await?.into_iter().next())
+}
+
+/// As [`rows`], where there is one row.
+pub(crate) async fn one<'q>(
+    pool: &PgPool,
+    statement: impl Fn() -> Statement<'q> + Send,
+) -> Result<PgRow, sqlx::Error> {
+    optional(pool, statement).await?.ok_or(sqlx::Error::RowNotFound)
 }
 
 /// A `begin` that comes to its end, and is then rolled back, also when nobody waits for it any more.

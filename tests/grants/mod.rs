@@ -8,6 +8,7 @@ mod histories;
 mod leases;
 mod many;
 mod order;
+mod restarts;
 mod rule;
 mod sealing;
 mod tokens;

@@ -11,7 +11,10 @@ mod wake;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::{PgConnection, PgPool, Row, postgres::types::PgInterval};
+use sqlx::{
+    PgConnection, PgPool, Row,
+    postgres::{PgRow, types::PgInterval},
+};
 use time::OffsetDateTime;
 
 use self::wake::{CHANNEL, Wake};
@@ -23,7 +26,10 @@ use super::{
 };
 use crate::{
     clock::Moment,
-    database::{DatabaseError, postgres as database},
+    database::{
+        DatabaseError,
+        postgres::{self as database, Statement},
+    },
     name::FenceName,
     token::{HolderHash, Sequence},
 };
@@ -64,12 +70,13 @@ impl PostgresLocks {
     /// Makes the fence's row, in a transaction of its own: until it was committed nobody would see it, and undoing an
     /// attempt would find nothing to undo, though the attempt's commit is yet to come.
     async fn make_row(&self, request: &Request) -> Result<(), LockError> {
-        sqlx::query(
-            "insert into fencegate.lock (name, sequence) values ($1, $2) on conflict (name) do nothing",
-        )
-        .bind(request.name.as_str())
-        .bind(request.floor)
-        .execute(&self.pool)
+        database::rows(&self.pool, || {
+            sqlx::query(
+                "insert into fencegate.lock (name, sequence) values ($1, $2) on conflict (name) do nothing",
+            )
+            .bind(request.name.as_str())
+            .bind(request.floor)
+        })
         .await?;
         Ok(())
     }
@@ -204,9 +211,10 @@ impl LockService for PostgresLocks {
 
     async fn identity(&self) -> Result<Identity, LockError> {
         in_time(async {
-            let row = sqlx::query("select instance from fencegate.lock_service")
-                .fetch_one(&self.pool)
-                .await?;
+            let row = database::one(&self.pool, || {
+                sqlx::query("select instance from fencegate.lock_service")
+            })
+            .await?;
             Ok(identity(row.try_get(0)?))
         })
         .await
@@ -234,7 +242,11 @@ impl LockService for PostgresLocks {
     }
 
     async fn inspect(&self, name: &FenceName) -> Result<LockState, LockError> {
-        let live = in_time(async { live(&mut *self.pool.acquire().await?, name).await }).await?;
+        let live = in_time(async {
+            let row = database::optional(&self.pool, || ask_live(name)).await?;
+            row.map(|row| live_of(&row)).transpose()
+        })
+        .await?;
         let holder = live
             .map(|live| {
                 Ok::<_, LockError>(HolderState {
@@ -311,28 +323,31 @@ async fn lock_row(connection: &mut PgConnection, name: &FenceName) -> Result<boo
 
 /// The row's acquisition, if it lives by the time at which this statement looks.
 async fn live(connection: &mut PgConnection, name: &FenceName) -> Result<Option<Live>, LockError> {
-    let row = sqlx::query(
+    let row = ask_live(name).fetch_optional(connection).await?;
+    row.map(|row| live_of(&row)).transpose()
+}
+
+fn ask_live(name: &FenceName) -> Statement<'_> {
+    sqlx::query(
         "select sequence, holder, label, (extract(epoch from ttl) * 1000)::bigint as ttl_ms,
                 (extract(epoch from expires_at - clock_timestamp()) * 1000)::bigint as expires_ms
            from fencegate.lock
           where name = $1 and holder is not null and expires_at > clock_timestamp()",
     )
     .bind(name.as_str())
-    .fetch_optional(connection)
-    .await?;
-    row.map(|row| {
-        Ok(Live {
-            sequence: row.try_get("sequence")?,
-            holder: row
-                .try_get::<&[u8], _>("holder")?
-                .try_into()
-                .map_err(|_| unexpected("a holder that is not a hash"))?,
-            label: row.try_get("label")?,
-            ttl: Duration::from_millis(row.try_get::<i64, _>("ttl_ms")?.unsigned_abs()),
-            expires_in: Duration::from_millis(row.try_get::<i64, _>("expires_ms")?.max(0).unsigned_abs()),
-        })
+}
+
+fn live_of(row: &PgRow) -> Result<Live, LockError> {
+    Ok(Live {
+        sequence: row.try_get("sequence")?,
+        holder: row
+            .try_get::<&[u8], _>("holder")?
+            .try_into()
+            .map_err(|_| unexpected("a holder that is not a hash"))?,
+        label: row.try_get("label")?,
+        ttl: Duration::from_millis(row.try_get::<i64, _>("ttl_ms")?.unsigned_abs()),
+        expires_in: Duration::from_millis(row.try_get::<i64, _>("expires_ms")?.max(0).unsigned_abs()),
     })
-    .transpose()
 }
 
 fn identity(instance: uuid::Uuid) -> Identity {

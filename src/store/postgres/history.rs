@@ -13,18 +13,16 @@ use crate::{
 };
 
 pub(super) async fn epoch_as_stored(pool: &PgPool) -> Result<EpochState, StoreError> {
-    let row = sqlx::query("select number, lock_kind, lock_cluster, lock_instance from fencegate.epoch")
-        .fetch_one(pool)
-        .await?;
+    let row = database::one(pool, || {
+        sqlx::query("select number, lock_kind, lock_cluster, lock_instance from fencegate.epoch")
+    })
+    .await?;
     epoch_of(&row)
 }
 
 pub(super) async fn quarantine(pool: &PgPool) -> Result<Option<String>, StoreError> {
-    match sqlx::query("select fencegate.require_history()")
-        .execute(pool)
-        .await
-        .map_err(DatabaseError::from)
-    {
+    let asked = database::rows(pool, || sqlx::query("select fencegate.require_history()")).await;
+    match asked.map_err(DatabaseError::from) {
         Ok(_) => Ok(None),
         Err(DatabaseError::Quarantined(why)) => Ok(Some(why)),
         Err(error) => Err(error.into()),
@@ -65,20 +63,20 @@ pub(super) async fn declare(
 }
 
 pub(super) async fn replication(pool: &PgPool) -> Result<Replication, StoreError> {
-    let found: Option<String> = sqlx::query_scalar("select replication from fencegate.history")
-        .fetch_optional(pool)
-        .await?;
+    let found = database::optional(pool, || sqlx::query("select replication from fencegate.history")).await?;
+    let found: Option<String> = found.map(|row| row.try_get(0)).transpose()?;
     let found = found.as_deref().unwrap_or("asynchronous");
     found.parse().map_err(StoreError::Corrupt)
 }
 
 pub(super) async fn audit(pool: &PgPool, limit: u32) -> Result<Vec<Audited>, StoreError> {
-    let rows = sqlx::query(
-        "select at, who, action, reason, from_epoch, to_epoch, was, became from fencegate.audit
-          order by id desc limit $1",
-    )
-    .bind(i64::from(limit))
-    .fetch_all(pool)
+    let rows = database::rows(pool, || {
+        sqlx::query(
+            "select at, who, action, reason, from_epoch, to_epoch, was, became from fencegate.audit
+              order by id desc limit $1",
+        )
+        .bind(i64::from(limit))
+    })
     .await?;
     rows.iter()
         .map(|row| {

@@ -87,10 +87,11 @@ impl Store for PostgresStore {
     }
 
     async fn epoch(&self) -> Result<EpochState, StoreError> {
-        let row = sqlx::query(
-            "select number, lock_kind, lock_cluster, lock_instance from fencegate.current_epoch()",
-        )
-        .fetch_one(&self.pool)
+        let row = database::one(&self.pool, || {
+            sqlx::query(
+                "select number, lock_kind, lock_cluster, lock_instance from fencegate.current_epoch()",
+            )
+        })
         .await?;
         epoch_of(&row)
     }
@@ -140,25 +141,27 @@ impl Store for PostgresStore {
     }
 
     async fn fence(&self, name: &FenceName) -> Result<Option<FenceState>, StoreError> {
-        let row = sqlx::query(
-            "select name, epoch, sequence, holder, sealed_at from fencegate.fence where name = $1",
-        )
-        .bind(name.as_str())
-        .fetch_optional(&self.pool)
+        let row = database::optional(&self.pool, || {
+            sqlx::query(
+                "select name, epoch, sequence, holder, sealed_at from fencegate.fence where name = $1",
+            )
+            .bind(name.as_str())
+        })
         .await?;
         row.map(|row| fence_of(&row)).transpose()
     }
 
     async fn fences(&self, prefix: &str, after: &str, limit: u32) -> Result<Vec<FenceState>, StoreError> {
-        let rows = sqlx::query(
-            "select name, epoch, sequence, holder, sealed_at from fencegate.fence
+        let rows = database::rows(&self.pool, || {
+            sqlx::query(
+                "select name, epoch, sequence, holder, sealed_at from fencegate.fence
               where name >= $1 and starts_with(name, $1) and name > $2
               order by name limit $3",
-        )
-        .bind(prefix)
-        .bind(after)
-        .bind(i64::from(limit))
-        .fetch_all(&self.pool)
+            )
+            .bind(prefix)
+            .bind(after)
+            .bind(i64::from(limit))
+        })
         .await?;
         rows.iter().map(fence_of).collect()
     }
@@ -212,7 +215,7 @@ impl Store for PostgresStore {
         after: &str,
         limit: u32,
     ) -> Result<Vec<Listed>, StoreError> {
-        let rows = sqlx::query(
+        let rows = database::rows(&self.pool, || { sqlx::query(
             "select key, version, content_type, octet_length(value) as length, updated_at from fencegate.record
               where fence = $1 and key >= $2 and key < $3 and key > $4
               order by key limit $5",
@@ -221,20 +224,16 @@ impl Store for PostgresStore {
         .bind(prefix)
         .bind(after_all(prefix))
         .bind(after)
-        .bind(i64::from(limit))
-        .fetch_all(&self.pool)
-        .await?;
+        .bind(i64::from(limit)) }).await?;
         rows.iter().map(listed_of).collect()
     }
 
     async fn read(&self, fence: &FenceName, key: &RecordKey) -> Result<Option<Record>, StoreError> {
-        let row = sqlx::query(
+        let row = database::optional(&self.pool, || { sqlx::query(
             "select value, content_type, version, updated_at from fencegate.record where fence = $1 and key = $2",
         )
         .bind(fence.as_str())
-        .bind(key.as_str())
-        .fetch_optional(&self.pool)
-        .await?;
+        .bind(key.as_str()) }).await?;
         row.map(|row| {
             Ok(Record {
                 value: Value {

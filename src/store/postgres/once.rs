@@ -3,7 +3,7 @@
 use sqlx::{PgConnection, PgPool, Row};
 
 use crate::{
-    database::DatabaseError,
+    database::{DatabaseError, postgres as database},
     store::{Done, Once, StoreError, Transaction, Version, Written, once::replay},
 };
 
@@ -87,15 +87,17 @@ pub(super) async fn end(
 pub(super) async fn forget(pool: &PgPool) -> Result<u64, StoreError> {
     let mut forgotten = 0;
     loop {
+        let mut transaction = database::begin(pool).await?;
         let done = sqlx::query(
             "delete from fencegate.idempotency where scope in (
                 select scope from fencegate.idempotency where expires_at <= clock_timestamp()
                  order by expires_at limit $1 for update skip locked)",
         )
         .bind(i64::try_from(CHUNK).unwrap_or(i64::MAX))
-        .execute(pool)
+        .execute(&mut *transaction)
         .await?
         .rows_affected();
+        transaction.commit().await?;
         forgotten += done;
         if done < CHUNK {
             return Ok(forgotten);

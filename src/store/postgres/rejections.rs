@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 
 use super::super::StoreError;
 use crate::{
+    database::postgres as database,
     name::FenceName,
     rejections::{Noted, Rejection},
 };
@@ -16,6 +17,8 @@ pub(super) async fn note(pool: &PgPool, noted: &[Noted]) -> Result<(), StoreErro
     let now = OffsetDateTime::now_utc();
     let texts = |of: fn(&Noted) -> String| noted.iter().map(of).collect::<Vec<_>>();
     let numbers = |of: &dyn Fn(&Noted) -> i64| noted.iter().map(of).collect::<Vec<_>>();
+    // It counts, so it is not asked twice; the connection that it is begun on lives.
+    let mut transaction = database::begin(pool).await?;
     sqlx::query("select fencegate.record_rejections($1, $2, $3, $4, $5, $6, $7, $8)")
         .persistent(false)
         .bind(first.source.as_str())
@@ -28,9 +31,9 @@ pub(super) async fn note(pool: &PgPool, noted: &[Noted]) -> Result<(), StoreErro
             (now - noted.at).whole_milliseconds().max(0) as i64
         }))
         .bind(numbers(&|noted| i64::try_from(noted.count).unwrap_or(i64::MAX)))
-        .execute(pool)
+        .execute(&mut *transaction)
         .await?;
-    Ok(())
+    Ok(transaction.commit().await?)
 }
 
 pub(super) async fn newest(
@@ -39,7 +42,8 @@ pub(super) async fn newest(
     before: Option<i64>,
     limit: u32,
 ) -> Result<Vec<Rejection>, StoreError> {
-    let rows = sqlx::query(
+    let rows = database::rows(pool, || {
+        sqlx::query(
         "select id, at, fence, reason, presented, mark, (extract(epoch from late) * 1000)::bigint as late_ms,
                 source, who, relation, count
            from fencegate.rejection where ($1::text is null or fence = $1) and id < $2
@@ -48,7 +52,7 @@ pub(super) async fn newest(
     .bind(fence.map(FenceName::as_str))
     .bind(before.unwrap_or(i64::MAX))
     .bind(i64::from(limit))
-    .fetch_all(pool)
+    })
     .await?;
     rows.iter().map(read).collect()
 }
