@@ -45,13 +45,24 @@ fn request(wait: Duration) -> Request {
     }
 }
 
-/// Hands the lock on to somebody who has waited for a while; how long after the release he had it.
-async fn hand_on(from: &PostgresLocks, held: Held, to: &PostgresLocks) -> (Held, Duration) {
+/// Hands the lock on to somebody who has waited for a while, and until so many listen; how long after the release he had it.
+async fn hand_on(
+    from: &PostgresLocks,
+    held: Held,
+    to: &PostgresLocks,
+    pool: &sqlx::PgPool,
+    listeners: i64,
+) -> (Held, Duration) {
     let waiter = tokio::spawn({
         let to = to.clone();
         async move { (to.acquire(&request(PATIENCE)).await.unwrap(), Instant::now()) }
     });
     tokio::time::sleep(Duration::from_millis(150)).await;
+    eventually(PATIENCE, async || {
+        let found = sqlx::query_scalar::<_, i64>(LISTENERS).fetch_one(pool).await;
+        found.unwrap() >= listeners
+    })
+    .await;
     assert!(!waiter.is_finished());
     let released = Instant::now();
     from.release(&held.claim).await.unwrap();
@@ -75,19 +86,10 @@ async fn a_release_is_told() {
         } else {
             (&other, &one)
         };
-        let (next, after) = hand_on(from, held, to).await;
+        // Each begins to listen with its first wait.
+        let (next, after) = hand_on(from, held, to, &pool, (round + 1).min(2)).await;
         held = next;
-        if round < 2 {
-            // Both have begun to listen with their first wait.
-            eventually(PATIENCE, async || {
-                sqlx::query_scalar::<_, i64>(LISTENERS)
-                    .fetch_one(&pool)
-                    .await
-                    .unwrap()
-                    > round
-            })
-            .await;
-        } else {
+        if round >= 2 {
             took += after;
         }
     }
@@ -131,7 +133,7 @@ async fn waiting_survives_the_listener() {
     }
     // And it listens again.
     let held = one.acquire(&request(Duration::ZERO)).await.unwrap();
-    let (held, _) = hand_on(&one, held, &other).await;
+    let (held, _) = hand_on(&one, held, &other, &pool, 1).await;
     eventually(PATIENCE, async || {
         sqlx::query_scalar::<_, i64>(LISTENERS)
             .fetch_one(&pool)
