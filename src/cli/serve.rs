@@ -25,6 +25,9 @@ pub(super) struct Serve {
         default_value = "127.0.0.1:7411"
     )]
     listen: SocketAddr,
+    /// Where clients reach this very gateway, to which others redirect the renewals of its leases from ZooKeeper
+    #[arg(long, value_name = "URL", env = "FENCEGATE_ADVERTISE")]
+    advertise: Option<String>,
     #[command(flatten)]
     servers: Servers,
     /// Bring the store's tables up to this version first
@@ -46,6 +49,12 @@ impl Serve {
         let mut config = gateway::Config::default();
         self.access.apply(&mut config)?;
         self.limits.apply(&mut config);
+        // An empty variable is one that is not set. Read here, where no error shows what was given.
+        let advertised = self.advertise.as_deref().filter(|url| !url.is_empty());
+        config.advertise = advertised.map(str::parse).transpose().map_err(|error: String| {
+            anyhow::anyhow!("--advertise, or FENCEGATE_ADVERTISE, cannot be what it is: {error}")
+        })?;
+        config.may_advertise()?;
         config.may_listen(self.listen)?;
         Ok(config)
     }

@@ -73,7 +73,7 @@ impl Builder {
         let url = parse(&self.url)?;
         // Fails if the program has chosen a provider already, which is then used.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        // A token must not follow a redirect to somebody else.
+        // A token must not follow a redirect to just anywhere: `redirect` looks at each.
         let mut http = reqwest::Client::builder()
             .connect_timeout(CONNECT)
             .redirect(Policy::none());

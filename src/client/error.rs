@@ -72,6 +72,16 @@ pub enum ClientError {
         /// What happened.
         detail: String,
     },
+    /// The gateway said to ask another one, and this client does not: nothing was done.
+    #[error("the gateway at {gateway} redirects to {location}, where this client sends nothing: {detail}")]
+    Redirect {
+        /// The URL of the gateway that said so.
+        gateway: String,
+        /// Where it pointed.
+        location: String,
+        /// Why not, and what to do.
+        detail: String,
+    },
     /// The gateway said no.
     #[error("{} ({}): {}", .0.status, .0.name(), .0.detail)]
     Problem(Box<Problem>),

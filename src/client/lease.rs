@@ -20,7 +20,8 @@ use crate::{
 };
 
 /// A fence that is held through a gateway, and kept by renewing it at a third of its TTL. It outlives the
-/// gateway that granted it, as long as another one, or the same one again, can be asked before its deadline.
+/// gateway that granted it, as long as another one, or the same one again, can be asked before its deadline; not where
+/// the lock service is ZooKeeper, whose leases end with the gateway that granted them.
 ///
 /// It is lost at the latest when its deadline passes: a TTL after the last successful renewal was *sent*. What was
 /// started under it should then stop, and what does not stop is refused by the guard once there is a newer holder.

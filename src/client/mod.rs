@@ -24,6 +24,12 @@
 //! - a write with an [`IdempotencyKey`].
 //!
 //! A write without a key is sent once, and so is a release by force: asked again, it would end the next holder's lease.
+//!
+//! # Redirects
+//!
+//! With ZooKeeper a lease is renewed by the gateway that granted it, and another one answers with a redirect. Lease
+//! calls follow a few of those, with the token and the credentials, and never from https to http; other calls follow
+//! none.
 
 mod builder;
 mod error;
@@ -34,6 +40,7 @@ mod leases;
 mod listing;
 pub(crate) mod path;
 mod records;
+mod redirect;
 mod rejections;
 mod request;
 mod transaction;

@@ -2,12 +2,12 @@
 
 use std::{str::FromStr, time::Duration};
 
-use reqwest::{Method, RequestBuilder, StatusCode, header};
+use reqwest::{Method, Request, RequestBuilder, StatusCode, header};
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{Client, ClientError, Problem, error::chain};
+use super::{Client, ClientError, Problem, error::chain, redirect};
 use crate::{store::Condition, token::Token};
 
 /// How long a call may take, apart from the time that an acquisition waits.
@@ -162,27 +162,56 @@ impl Client {
         }
     }
 
-    /// Asks, and reads the answer to its end.
+    /// Asks, elsewhere if the gateway says so, and reads the answer to its end. All of it within the request's limit.
     pub(super) async fn ask_once(&self, request: RequestBuilder) -> Result<Answer, ClientError> {
-        let gateway = || self.0.base.clone();
-        let lost = |error: reqwest::Error| {
-            let (gateway, detail) = (gateway(), chain(&error.without_url()));
-            ClientError::NoAnswer { gateway, detail }
-        };
-        let response = request.send().await.map_err(|error| match error.is_connect() {
-            true => ClientError::Unreachable {
-                gateway: gateway(),
-                detail: chain(&error.without_url()),
-            },
-            false => lost(error),
-        })?;
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = response.bytes().await.map_err(lost)?.to_vec();
-        match status.is_success() {
-            true => Ok(Answer { headers, body }),
-            false => Err(refusal(status, &headers, &body)),
+        let (http, request) = request.build_split();
+        let mut request = request.map_err(|error| ClientError::Unexpected(chain(&error.without_url())))?;
+        let (begun, limit) = (Instant::now(), request.timeout().copied().unwrap_or(LIMIT));
+        let mut hops = 0..redirect::HOPS;
+        loop {
+            let (url, same) = (request.url().clone(), request.try_clone());
+            let (status, headers, body) = execute(&http, request, self.gateway(&url)).await?;
+            if status.is_success() {
+                return Ok(Answer { headers, body });
+            }
+            request = match same {
+                Some(same) if status == StatusCode::TEMPORARY_REDIRECT => same,
+                _ => return Err(refusal(status, &headers, &body)),
+            };
+            *request.url_mut() = redirect::next(&url, &headers)?;
+            if hops.next().is_none() {
+                return Err(redirect::too_many(&url));
+            }
+            *request.timeout_mut() = Some(limit.saturating_sub(begun.elapsed()));
         }
     }
+
+    /// Whom a request goes to, as errors show it.
+    fn gateway(&self, url: &url::Url) -> String {
+        match url.as_str().starts_with(&self.0.base) {
+            true => self.0.base.clone(),
+            false => redirect::gateway(url),
+        }
+    }
+}
+
+async fn execute(
+    http: &reqwest::Client,
+    request: Request,
+    gateway: String,
+) -> Result<(StatusCode, header::HeaderMap, Vec<u8>), ClientError> {
+    let failed = |error: reqwest::Error| {
+        let (gateway, is_connect) = (gateway.clone(), error.is_connect());
+        let detail = chain(&error.without_url());
+        match is_connect {
+            true => ClientError::Unreachable { gateway, detail },
+            false => ClientError::NoAnswer { gateway, detail },
+        }
+    };
+    let response = http.execute(request).await.map_err(failed)?;
+    let (status, headers) = (response.status(), response.headers().clone());
+    let body = response.bytes().await.map_err(failed)?.to_vec();
+    Ok((status, headers, body))
 }
 
 fn refusal(status: StatusCode, headers: &header::HeaderMap, body: &[u8]) -> ClientError {

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::{ServeError, auth::Authentication, tls::Tls};
+use super::{Advertised, ServeError, auth::Authentication, tls::Tls};
 
 /// What a gateway allows, and how long it waits for whom.
 #[derive(Debug, Clone)]
@@ -11,6 +11,9 @@ pub struct Config {
     /// Who the clients are, and what they may do. Without it, whoever reaches the gateway may do everything. Defaults
     /// to none.
     pub authentication: Option<Authentication>,
+    /// Where clients reach this very gateway. Leases that only the gateway which granted them can renew, as those from
+    /// ZooKeeper, are renewed there: others redirect to it. Defaults to none.
+    pub advertise: Option<Advertised>,
     /// TLS, which keeps credentials, tokens and records from whoever is on the way. Defaults to none.
     pub tls: Option<Tls>,
     /// Whether to listen beyond loopback without TLS, as behind a proxy that ends it. Defaults to false.
@@ -85,6 +88,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             authentication: None,
+            advertise: None,
             tls: None,
             allow_plaintext: false,
             allow_unauthenticated: false,
@@ -116,6 +120,17 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Whether clients can reach it where it says that it is.
+    ///
+    /// # Errors
+    /// [`ServeError::Advertised`] if that is `http`, and this gateway speaks TLS.
+    pub fn may_advertise(&self) -> Result<(), ServeError> {
+        match &self.advertise {
+            Some(url) if self.tls.is_some() && !url.is_https() => Err(ServeError::Advertised(url.clone())),
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the gateway may listen on this address.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use super::{
-    Gateway, Problem,
+    Gateway, Problem, advertised,
     auth::{Client, Right, ToLease},
     body,
     openapi::{parameters, problems},
@@ -25,8 +25,8 @@ use super::{
     token_header::{FENCING_TOKEN, Presented},
 };
 use crate::{
-    grant::{Grant, Options},
-    lock::Kind,
+    grant::{Grant, GrantError, Options},
+    lock::{Kind, LockError},
     token::Holder,
 };
 
@@ -118,6 +118,8 @@ fn holder<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Holder>, 
             ("delete" = (operation_id = "deleteRecord",
                 parameters(("path.fence" = "$request.path.fence"), ("header.Fencing-Token" = "$response.body#/token"))))
          )),
+        (status = 307, description = "The holder has it already, from another gateway: send the same there",
+         headers(("Location" = String, description = "The same call, at that gateway"))),
         problems::Acquire
     ),
 )]
@@ -163,6 +165,9 @@ async fn acquire(
             let service = gateway.locks.service().kind();
             Ok(leased(&grant, service, StatusCode::CREATED))
         }
+        Ok(Err(GrantError::Lock(LockError::Elsewhere {
+            gateway: Some(keeper),
+        }))) => advertised::redirect(&keeper, &name),
         Ok(Err(error)) => {
             witness.not_granted(Some(&error));
             Err(Problem::not_granted(error))
@@ -184,6 +189,8 @@ async fn acquire(
     request_body(content = Option<AskedAgain>, description = "Nothing, or an empty object."),
     responses((status = 200, description = "It lasts on", body = Leased<'static>,
                headers(("Fencing-Token" = String, description = "The token"))),
+              (status = 307, description = "Another gateway granted it, and only that one renews it: send the same there",
+               headers(("Location" = String, description = "The same call, at that gateway"))),
               problems::Renew),
 )]
 async fn renew(
@@ -198,6 +205,9 @@ async fn renew(
     let AskedAgain {} = body::json(&bytes)?;
     drop((bytes, room));
     match tokio::time::timeout(config.lease_timeout, gateway.locks.renew(&name, &token)).await {
+        Ok(Err(GrantError::Lock(LockError::Elsewhere {
+            gateway: Some(keeper),
+        }))) => advertised::redirect(&keeper, &name),
         Ok(term) => {
             gateway.witness.renewed(&client, &name, &token, &term);
             let grant = Grant {

@@ -7,6 +7,7 @@
 //! A write runs to its end when the client goes away, since half a write helps nobody; waiting for a lease stops,
 //! since a lease for nobody locks everybody out.
 
+mod advertised;
 pub mod auth;
 mod body;
 mod conditions;
@@ -47,6 +48,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument;
 use utoipa_axum::router::OpenApiRouter;
 
+pub use advertised::Advertised;
 pub use config::Config;
 pub use server::{ServeError, serve};
 
@@ -120,6 +122,9 @@ fn because(error: StoreError, refused: Option<Refused>) -> Problem {
 
 impl Gateway {
     fn new(locks: Locks, config: Config) -> Self {
+        if let Some(url) = &config.advertise {
+            locks.service().advertise(url.as_str());
+        }
         Self {
             waiting: Semaphore::new(config.max_waiting.min(Semaphore::MAX_PERMITS)),
             bodies: Bodies::new(config.max_bodies),

@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 use axum_server::{Handle, Server, accept::NoDelayAcceptor, tls_rustls::RustlsAcceptor};
 use tokio::net::TcpListener;
 
-use super::{Config, Gateway, idempotency, metrics, router, stall::StallAcceptor};
+use super::{Advertised, Config, Gateway, idempotency, metrics, router, stall::StallAcceptor};
 use crate::{clock::Moment, grant::Locks, lock::given_back};
 
 /// Serves the gateway until `shutdown` ends, and then until the requests that are under way have ended.
@@ -14,7 +14,7 @@ use crate::{clock::Moment, grant::Locks, lock::given_back};
 /// has [`Config::drain_timeout`] to finish.
 ///
 /// # Errors
-/// As [`Config::may_listen`] for the listener's address; [`ServeError::Io`] if the listener does not work.
+/// As [`Config::may_advertise`], and [`Config::may_listen`] for the listener's address; [`ServeError::Io`] if the listener does not work.
 ///
 /// # Cancel safety
 /// Dropping the future closes all connections. Writes that are under way go on.
@@ -24,6 +24,7 @@ pub async fn serve(
     locks: Locks,
     config: Config,
 ) -> Result<(), ServeError> {
+    config.may_advertise()?;
     config.may_listen(listener.local_addr()?)?;
     let gateway = Arc::new(Gateway::new(locks, config));
     let handle = Handle::new();
@@ -136,6 +137,11 @@ pub enum ServeError {
          127.0.0.1, or, where something in front ends TLS, allow it with --allow-plaintext"
     )]
     Plaintext(SocketAddr),
+    /// Clients do not reach it there.
+    #[error(
+        "this gateway has a certificate, so clients reach it over https, and not at {0}: advertise that URL"
+    )]
+    Advertised(Advertised),
     /// The listener does not work.
     #[error("the listener does not work: {0}")]
     Io(#[from] io::Error),

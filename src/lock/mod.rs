@@ -225,6 +225,13 @@ pub trait LockService: fmt::Debug + Send + Sync {
     /// Which kind it is.
     fn kind(&self) -> Kind;
 
+    /// Says under which URL the gateway of this process answers, for a lock service whose leases only the process that
+    /// granted them can renew: others then answer [`LockError::Elsewhere`] with it. Once; what is said later does not
+    /// count.
+    fn advertise(&self, gateway: &str) {
+        let _ = gateway;
+    }
+
     /// Whose history its sequences belong to. Creates our number in it if there is none.
     async fn identity(&self) -> Result<Identity, LockError>;
 
@@ -322,6 +329,15 @@ pub enum LockError {
         service: String,
         /// What was found.
         detail: String,
+    },
+    /// Another process has the acquisition, and only that one can make it last.
+    #[error("another process granted the lease, and only that one can renew it; {}", match gateway {
+        Some(gateway) => format!("ask its gateway, {gateway}"),
+        None => "it says of no gateway where it is".into(),
+    })]
+    Elsewhere {
+        /// The URL of that process's gateway, if it advertises one and that is not this process's own.
+        gateway: Option<String>,
     },
 }
 

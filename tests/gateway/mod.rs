@@ -26,6 +26,8 @@ mod outages;
 mod patches;
 pub mod program;
 mod records;
+#[cfg(feature = "zookeeper")]
+mod redirects;
 mod rejections;
 mod replicas;
 mod requests;

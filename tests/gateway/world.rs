@@ -100,7 +100,11 @@ impl Gateway {
     }
 
     pub async fn start_on(locks: fencegate::Locks, config: Config) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at(TcpListener::bind("127.0.0.1:0").await.unwrap(), locks, config)
+    }
+
+    /// Where somebody listens already.
+    pub fn start_at(listener: TcpListener, locks: fencegate::Locks, config: Config) -> Self {
         let port = listener.local_addr().unwrap().port();
         let stop = CancellationToken::new();
         let shutdown = stop.clone().cancelled_owned();

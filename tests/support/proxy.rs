@@ -79,6 +79,14 @@ impl Proxy {
         }
     }
 
+    /// Leads to another server from now on, as a load balancer may.
+    pub async fn lead_to(&mut self, upstream: impl ToString) {
+        self.refuse(true).await;
+        self.upstream = upstream.to_string();
+        self.refuse(false).await;
+        self.cut();
+    }
+
     /// Silence in both directions: connections stand, nothing comes through, nothing is lost.
     pub fn pause(&self) {
         self.pause_requests();

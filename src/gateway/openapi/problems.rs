@@ -50,7 +50,7 @@ macro_rules! calls {
 calls! {
     Acquire: ON_FENCES, BODY, STORE, SERVICE, WRITE,
         &[LOCK_HELD, EPOCH_CHANGED, LOCK_SERVICE_REGRESSED, TOO_MANY_WAITING, DRAINING];
-    Renew: ON_FENCES, BODY, TOKEN, &[TOKEN_UNSEALED], SERVICE, &[LEASE_LOST];
+    Renew: ON_FENCES, BODY, TOKEN, &[TOKEN_UNSEALED], SERVICE, &[LEASE_LOST, LEASE_ELSEWHERE];
     Release: ON_FENCES, QUERY, TOKEN, &[TOKEN_UNSEALED], STORE, SERVICE, WRITE, &[LOCK_FOREIGN, NOT_ALLOWED];
     ListFences: QUERY, STORE, &[UNAUTHENTICATED];
     ShowFence: ON_FENCES, STORE, &[FENCE_NOT_FOUND];
@@ -89,7 +89,7 @@ fn responses(kinds: &[&[Kind]]) -> BTreeMap<String, RefOr<Response>> {
         let mut response = ResponseBuilder::new()
             .description(lines.join(" "))
             .content("application/problem+json", content);
-        if status == "503" || status == "409" || status == "429" {
+        if ["409", "421", "429", "503"].contains(&status.as_str()) {
             let seconds = ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(0));
             let retry_after = HeaderBuilder::new()
                 .schema(Some(Schema::from(seconds.build())))

@@ -118,6 +118,7 @@ impl From<LockError> for Problem {
                 "the lock service is out of reach: leases wait until it is back, writes under granted tokens go on",
             )
             .inside(error),
+            LockError::Elsewhere { .. } => Self::lease_elsewhere(),
             LockError::Unexpected { .. } | LockError::Url { .. } => Self::internal(error),
         }
     }

@@ -41,6 +41,7 @@ kinds! {
     KEY_IN_FLIGHT, CONFLICT, "idempotency-key-in-flight", "A request under the key is under way";
     VERSION_MISMATCH, PRECONDITION_FAILED, "version-mismatch", "The record is in another version";
     LEASE_LOST, PRECONDITION_FAILED, "lease-lost", "The lease is over";
+    LEASE_ELSEWHERE, MISDIRECTED_REQUEST, "lease-elsewhere", "Another gateway keeps the lease";
     LOCK_FOREIGN, CONFLICT, "lock-foreign", "The lock is another program's";
     NOT_ALLOWED, FORBIDDEN, "not-allowed", "This is not allowed";
     UNAUTHENTICATED, UNAUTHORIZED, "unauthenticated", "It is not known who asks";

@@ -47,6 +47,17 @@ impl Problem {
         )
     }
 
+    /// Asked again, it may come to the right one.
+    pub(in crate::gateway) fn lease_elsewhere() -> Self {
+        Self::new(
+            LEASE_ELSEWHERE,
+            "another gateway granted the lease, only that one can renew it, and it has no address to redirect to: start \
+             every gateway with --advertise, the URL at which clients reach that very one, or let the load balancer send \
+             what shows this token to where it was granted. If that gateway has ended, the lease ends with its ttl",
+        )
+        .retry_after(SOON)
+    }
+
     /// `expires_in`: how long until the present lease ends, if it is not renewed.
     pub(in crate::gateway) fn lock_held(expires_in: Option<Duration>) -> Self {
         let pause = expires_in.unwrap_or(SOON).clamp(SOON, Duration::from_secs(10));

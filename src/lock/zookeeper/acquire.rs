@@ -104,8 +104,7 @@ impl ZookeeperLocks {
                 .await
                 .map_err(|error| self.stop(error))?
         {
-            let expires_in = self.expires_in(&request.name, first.entry.as_ref());
-            return Err(Stop::Answer(LockError::Busy { expires_in }));
+            return Err(Stop::Answer(self.busy(request, first.entry.as_ref())));
         }
         let mut place = Place::new(Node::new(session.clone(), lock, self.process));
         self.create(&mut place, request)
@@ -137,7 +136,13 @@ impl ZookeeperLocks {
     async fn create(&self, place: &mut Place, request: &Request) -> Result<(), Error> {
         let session = place.session.clone();
         let (client, ttl) = (&session.client, session.timeout);
-        let data = Entry::new(&request.holder.hash(), &request.label, ttl).write();
+        let data = Entry::new(
+            &request.holder.hash(),
+            &request.label,
+            ttl,
+            self.advertised.get().cloned(),
+        )
+        .write();
         let path = place.create_path();
         let create = async {
             while place.name.is_none() {
@@ -230,13 +235,16 @@ impl ZookeeperLocks {
                 Err(Error::NoNode) => {}
                 answer => {
                     let (data, _, watch) = answer?;
+                    let entry = if is_first { Entry::read(&data) } else { None };
+                    let busy = self.busy(request, entry.as_ref());
+                    if let LockError::Elsewhere { .. } = busy {
+                        return Ok(Some(busy));
+                    }
                     let event = tokio::select! {
                         () = handover.handed_over() => return Ok(None),
                         event = watch.changed() => event,
                         () = tokio::time::sleep(give_up.remaining()) => {
-                            let entry = if is_first { Entry::read(&data) } else { None };
-                            let expires_in = self.expires_in(&request.name, entry.as_ref());
-                            return Ok(Some(LockError::Busy { expires_in }));
+                            return Ok(Some(self.busy(request, entry.as_ref())));
                         }
                     };
                     if event.session_state.is_terminated() {
@@ -248,6 +256,20 @@ impl ZookeeperLocks {
                 }
             }
             queue = Queue::new(session.read(|| session.client.list_children(&place.lock)).await?);
+        }
+    }
+
+    /// What it means that this one has the lock: that it is held, or that the holder got it from another gateway before,
+    /// and did not hear of it.
+    fn busy(&self, request: &Request, first: Option<&Entry>) -> LockError {
+        let mine = first.filter(|entry| entry.holder() == Some(request.holder.hash()));
+        match mine.and_then(|entry| self.gateway_of(entry)) {
+            Some(gateway) => LockError::Elsewhere {
+                gateway: Some(gateway),
+            },
+            None => LockError::Busy {
+                expires_in: self.expires_in(&request.name, first),
+            },
         }
     }
 

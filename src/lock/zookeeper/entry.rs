@@ -14,14 +14,18 @@ pub(super) struct Entry {
     fencegate_holder: String,
     pub(super) label: String,
     ttl_ms: u64,
+    /// The URL of the gateway of the process that made it, which alone can renew it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) gateway: Option<String>,
 }
 
 impl Entry {
-    pub(super) fn new(holder: &HolderHash, label: &str, ttl: Duration) -> Self {
+    pub(super) fn new(holder: &HolderHash, label: &str, ttl: Duration, gateway: Option<String>) -> Self {
         Self {
             fencegate_holder: hex::encode(holder.as_bytes()),
             label: label.to_owned(),
             ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
+            gateway,
         }
     }
 

@@ -12,7 +12,8 @@
 //! A lease's TTL is the timeout of the session that it shares with others: what was asked for, rounded up to one
 //! of a few, within the limits of the server (2 to 20 of its ticks, unless configured). This process ends
 //! each lease that is not renewed in that time; if it dies or stalls itself, the server ends the session. Only
-//! the process that granted a lease can renew it; any can release it.
+//! the process that granted a lease can renew it; any can release it. A gateway that advertises an address writes it
+//! into its znodes, and others say to ask there.
 //!
 //! A lock that is taken and released costs three round trips: create, look, remove. Where the holder and the
 //! next in the queue are of one process, the lock is handed over without any.
@@ -31,7 +32,10 @@ mod queue;
 mod servers;
 mod session;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use futures::future::join;
@@ -61,6 +65,8 @@ pub struct ZookeeperLocks {
     handovers: Handovers,
     /// Tells znodes that were made here from those of other processes.
     process: Uuid,
+    /// Where the gateway of this process answers.
+    advertised: Arc<OnceLock<String>>,
 }
 
 impl ZookeeperLocks {
@@ -74,6 +80,7 @@ impl ZookeeperLocks {
             claims: Claims::default(),
             handovers: Handovers::default(),
             process: Uuid::new_v4(),
+            advertised: Arc::default(),
         })
     }
 
@@ -114,6 +121,13 @@ impl ZookeeperLocks {
         }
     }
 
+    /// The gateway of another process, if it says where it is. One that says to be at this process's own address is none:
+    /// it has ended, or was told a wrong address.
+    fn gateway_of(&self, entry: &Entry) -> Option<String> {
+        let gateway = entry.gateway.clone()?;
+        (self.advertised.get() != Some(&gateway)).then_some(gateway)
+    }
+
     /// How long a lock lasts that is not renewed: what is left of one that this process granted, at most the TTL
     /// of others', unknown for those that other programs took.
     fn expires_in(&self, name: &FenceName, entry: Option<&Entry>) -> Option<Duration> {
@@ -127,6 +141,11 @@ impl ZookeeperLocks {
 impl LockService for ZookeeperLocks {
     fn kind(&self) -> Kind {
         Kind::Zookeeper
+    }
+
+    fn advertise(&self, gateway: &str) {
+        // The first one stays: what it was granted names that one.
+        let _ = self.advertised.set(gateway.to_owned());
     }
 
     async fn identity(&self) -> Result<Identity, LockError> {
@@ -150,8 +169,9 @@ impl LockService for ZookeeperLocks {
     async fn renew(&self, claim: &Claim) -> Result<Term, LockError> {
         let Some(granted) = self.claims.of(claim) else {
             return match self.find(claim).await? {
-                Some(found) if !is_of(self.process, &found.path) => Err(self
-                    .unexpected("this lease was granted by another process, and only that one can renew it")),
+                Some(found) if !is_of(self.process, &found.path) => Err(LockError::Elsewhere {
+                    gateway: found.entry.as_ref().and_then(|entry| self.gateway_of(entry)),
+                }),
                 // What this process granted, and does not know any more, has expired.
                 _ => Err(LockError::Lost),
             };
