@@ -4,6 +4,7 @@ mod cli;
 mod clock;
 mod conformance;
 mod demo;
+mod etcd;
 mod examples;
 mod gateway;
 mod grants;

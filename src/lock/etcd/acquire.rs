@@ -2,51 +2,23 @@
 
 use std::time::Duration;
 
-use etcd_client::{Compare, CompareOp};
 use tokio::sync::watch;
 
 use super::{
     EtcdLocks,
     entry::Entry,
-    leases::{EtcdLease, Leases},
+    leases::EtcdLease,
     line::{Place, Release},
-    queue::Queue,
+    queue::{Else, Queue},
 };
 use crate::{
     clock::Moment,
-    lock::{Claim, Held, LockError, LockService, Request, Term},
-    name::FenceName,
+    lock::{Claim, Held, LockError, LockService, Request},
 };
 
 /// How long a lock that is held in this process is waited for without watching its key: a release here is told
 /// without etcd.
 const SHORT_HOLD: Duration = Duration::from_millis(20);
-
-/// An acquisition under way. Whatever it has done is under its lease, so if it fails or is dropped, revoking the
-/// lease takes it all back.
-struct Attempt<'a> {
-    leases: &'a Leases,
-    name: &'a FenceName,
-    lease: EtcdLease,
-    undo: bool,
-}
-
-impl Attempt<'_> {
-    fn ended(&mut self, lease_is_free: bool) {
-        self.undo = false;
-        if lease_is_free {
-            self.leases.put_back(self.lease.clone());
-        }
-    }
-}
-
-impl Drop for Attempt<'_> {
-    fn drop(&mut self) {
-        if self.undo {
-            self.leases.revoke_later(self.name, self.lease.id, self.lease.ttl);
-        }
-    }
-}
 
 impl EtcdLocks {
     /// Takes the lock if nobody has it, without queueing.
@@ -54,48 +26,53 @@ impl EtcdLocks {
         self.attempt(request, None).await
     }
 
-    /// Joins the line of this process and, at its head, etcd's queue.
+    /// Joins the line of this process and, at its head, is handed the lock here, or joins etcd's queue.
     pub(super) async fn wait_in_line(&self, request: &Request) -> Result<Held, LockError> {
         let give_up = Moment::now() + request.wait;
-        let place = self.lines.join(&request.name);
-        match tokio::time::timeout(give_up.remaining(), place.first.lock()).await {
-            Ok(_first) => self.attempt(request, Some((&place, give_up))).await,
-            Err(_) => Err(self.busy(&self.look_at(&request.name).await?).await),
+        let mut place = self.lines.join(request);
+        match tokio::time::timeout(give_up.remaining(), place.turn()).await {
+            Ok(Some(handed)) => return Ok(handed.accept()),
+            Ok(None) => {}
+            Err(_) => return Err(self.busy(&self.look_at(&request.name).await?).await),
         }
+        if self.leases.is_held(&request.name) {
+            let soon = give_up.remaining().min(SHORT_HOLD);
+            if let Ok(Some(handed)) = tokio::time::timeout(soon, place.handed()).await {
+                return Ok(handed.accept());
+            }
+        }
+        if !place.will_queue()
+            && let Ok(Some(handed)) = tokio::time::timeout(give_up.remaining(), place.handed()).await
+        {
+            return Ok(handed.accept());
+        }
+        self.attempt(request, Some((&place, give_up))).await
     }
 
     async fn attempt(&self, request: &Request, line: Option<(&Place, Moment)>) -> Result<Held, LockError> {
-        let lease = self.leases.take(request.ttl).await?;
-        let mut attempt = Attempt {
-            leases: &self.leases,
-            name: &request.name,
-            lease,
-            undo: true,
-        };
+        let mut taken = self.leases.take(&request.name, request.ttl).await?;
         let held = loop {
             let held = match line {
-                None => self.without_queueing(request, &mut attempt.lease).await,
-                Some((place, give_up)) => self.in_queue(request, &mut attempt.lease, place, give_up).await,
+                None => self.without_queueing(request, &mut taken.lease).await,
+                Some((place, give_up)) => self.in_queue(request, &mut taken.lease, place, give_up).await,
             };
             match held {
                 // The lease ended before it served anything: etcd forgot it, or we were stopped meanwhile.
-                Err(LockError::Lost) => attempt.lease = self.leases.grant(request.ttl).await?,
+                Err(LockError::Lost) => taken.lease = self.leases.grant(request.ttl).await?,
                 held => break held,
             }
         };
         match &held {
-            // The lease serves the lock, or the holder's earlier lock was found and this one serves nothing.
-            Ok(held) => attempt.ended(!self.leases.serves(&held.claim, attempt.lease.id)),
-            Err(LockError::Busy { .. }) => attempt.ended(true),
+            Ok(held) if self.leases.serves(&held.claim, taken.lease.id) => taken.serves(),
+            // The holder's earlier lock was found, and this lease serves nothing.
+            Ok(_) | Err(LockError::Busy { .. }) => taken.put_back(),
             Err(_) => {}
         }
         held
     }
 
     async fn without_queueing(&self, request: &Request, lease: &mut EtcdLease) -> Result<Held, LockError> {
-        let queue = self.client.queue_key(&request.name);
-        let nobody = Compare::create_revision(queue, CompareOp::Equal, 0).with_prefix();
-        let seen = self.enqueue(request, lease, vec![nobody]).await?;
+        let seen = self.enqueue(request, lease, Else::Look).await?;
         match self.held(request, lease, &seen).await? {
             Some(held) => Ok(held),
             None => Err(self.busy(&seen).await),
@@ -112,7 +89,7 @@ impl EtcdLocks {
     ) -> Result<Held, LockError> {
         // Before the key is there, so that no release is missed.
         let mut news = place.listen();
-        let mut seen = self.enqueue(request, lease, Vec::new()).await?;
+        let mut seen = self.enqueue(request, lease, Else::Join).await?;
         loop {
             if let Some(held) = self.held(request, lease, &seen).await? {
                 return Ok(held);
@@ -120,7 +97,7 @@ impl EtcdLocks {
             let Some(mine) = &seen.mine else {
                 // The lease ended while it waited: back to the end of the queue.
                 *lease = self.leases.grant(request.ttl).await?;
-                seen = self.enqueue(request, lease, Vec::new()).await?;
+                seen = self.enqueue(request, lease, Else::Join).await?;
                 continue;
             };
             let created = mine.created;
@@ -163,7 +140,7 @@ impl EtcdLocks {
         if self.leases.is_serving(&request.name, before) {
             let soon = give_up.remaining().min(SHORT_HOLD);
             if let Ok(left) = tokio::time::timeout(soon, told(news, before.created)).await {
-                return Ok(Some(left));
+                return Ok(left);
             }
         }
         let mut watch = self.client.watch(&before.key).await?;
@@ -173,7 +150,7 @@ impl EtcdLocks {
         loop {
             let renew_in = lease.deadline.remaining().saturating_sub(lease.ttl * 2 / 3);
             tokio::select! {
-                left = told(news, before.created) => return Ok(Some(left)),
+                left = told(news, before.created) => return Ok(left),
                 gone = watch.deleted() => {
                     // A watch that broke is followed by a look, like a deletion.
                     return match gone {
@@ -208,7 +185,7 @@ impl EtcdLocks {
         };
         let identity = match &seen.identity {
             Some(identity) => identity.clone(),
-            None => self.identity().await?,
+            None => self.make_identity().await?,
         };
         if seen
             .mine
@@ -219,18 +196,14 @@ impl EtcdLocks {
             if !lease.is_fresh() && !self.leases.keep_alive(lease).await? {
                 return Err(LockError::Lost);
             }
-            let term = Term {
-                ttl: lease.ttl,
-                deadline: lease.deadline,
-            };
             self.leases.remember(&claim, lease.clone());
             return Ok(Some(Held {
                 claim,
-                term,
+                term: lease.term(),
                 identity,
             }));
         }
-        if owner.holder() != Some(request.holder.hash()) {
+        if owner.holder() != Some(request.holder.hash()) || self.leases.is_ending(owner.lease) {
             return Ok(None);
         }
         let term = match self.renew(&claim).await {
@@ -256,11 +229,11 @@ impl EtcdLocks {
     }
 }
 
-/// What the release of a key in this process left of the queue.
+/// What the release of a key in this process left of the queue, if it looked.
 ///
 /// # Cancel safety
 /// Yes.
-async fn told(news: &mut watch::Receiver<Option<Release>>, deleted: i64) -> Queue {
+async fn told(news: &mut watch::Receiver<Option<Release>>, deleted: i64) -> Option<Queue> {
     loop {
         if news.changed().await.is_err() {
             // The line is kept by whoever waits in it.

@@ -97,6 +97,14 @@ impl Client {
         .await
     }
 
+    /// Deletes a key, whichever it is, and says whether it was there; `None` if there was no answer, so that it may
+    /// yet be deleted. Not tried again: who does should compare.
+    pub(super) async fn delete_once(&self, key: String) -> Option<bool> {
+        let mut etcd = self.etcd.kv_client();
+        let answer = tokio::time::timeout(LIMIT, etcd.delete(key, None)).await.ok()?;
+        Some(answer.ok()?.deleted() > 0)
+    }
+
     /// Whether a key is there and is the one that was created at that revision.
     pub(super) async fn exists(&self, key: &str, created: i64) -> Result<bool, LockError> {
         let answer = self

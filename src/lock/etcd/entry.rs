@@ -24,21 +24,25 @@ pub(super) struct Entry {
 
 /// What fencegate writes into its keys. Its presence tells them from those of other programs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Value {
+pub(super) struct Value {
     /// The SHA-256 of the holder, hex.
     fencegate_holder: String,
     label: String,
     ttl_ms: u64,
 }
 
-/// The value of a key of ours.
-pub(super) fn value(holder: &HolderHash, label: &str, ttl: Duration) -> String {
-    let value = Value {
-        fencegate_holder: hex::encode(holder.as_bytes()),
-        label: label.to_owned(),
-        ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
-    };
-    serde_json::to_string(&value).expect("text and a number are always JSON")
+impl Value {
+    pub(super) fn new(holder: &HolderHash, label: &str, ttl: Duration) -> Self {
+        Self {
+            fencegate_holder: hex::encode(holder.as_bytes()),
+            label: label.to_owned(),
+            ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    pub(super) fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("text and a number are always JSON")
+    }
 }
 
 impl Entry {
@@ -56,6 +60,16 @@ impl Entry {
             lease: kv.lease(),
             granted: serde_json::from_slice(kv.value()).ok(),
         })
+    }
+
+    /// A key that was just put by us.
+    pub(super) fn put(key: String, created: i64, lease: i64, value: Value) -> Self {
+        Self {
+            key,
+            created,
+            lease,
+            granted: Some(value),
+        }
     }
 
     pub(super) fn sequence(&self) -> Result<Sequence, LockError> {

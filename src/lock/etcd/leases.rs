@@ -1,7 +1,7 @@
 //! etcd leases: which serves which acquisition, and which are free for the next one.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -9,7 +9,7 @@ use std::{
 use super::{client::Client, entry::Entry};
 use crate::{
     clock::Moment,
-    lock::{Claim, LockError, give_back, until_done},
+    lock::{Claim, LockError, Term, give_back, until_done},
     name::FenceName,
     token::HolderHash,
 };
@@ -22,12 +22,21 @@ pub(super) struct EtcdLease {
     pub(super) ttl: Duration,
     /// Until when it surely lives.
     pub(super) deadline: Moment,
+    /// Whether a deletion of its key may be under way still, which would take the next key by this lease as well.
+    pub(super) is_used_up: bool,
 }
 
 impl EtcdLease {
-    /// Whether it has nearly all of its TTL ahead.
+    /// Whether it has most of its TTL ahead. Were it nearly all, those in busy use would be kept alive all the time.
     pub(super) fn is_fresh(&self) -> bool {
-        self.deadline.remaining() >= self.ttl.mul_f64(0.95)
+        self.deadline.remaining() >= self.ttl.mul_f64(0.85)
+    }
+
+    pub(super) fn term(&self) -> Term {
+        Term {
+            ttl: self.ttl,
+            deadline: self.deadline,
+        }
     }
 }
 
@@ -39,13 +48,16 @@ pub(super) struct Leases {
 }
 
 /// Its holder is part of it: anybody may see the number, and with it alone must neither renew nor release.
-type Acquisition = (FenceName, i64, HolderHash);
+type Acquisition = (i64, HolderHash);
 
 #[derive(Debug, Default)]
 struct State {
     /// Free ones, by the TTL that was asked for, in whole seconds.
     free: HashMap<u64, Vec<EtcdLease>>,
-    serving: HashMap<Acquisition, EtcdLease>,
+    /// By fence.
+    serving: HashMap<FenceName, HashMap<Acquisition, EtcdLease>>,
+    /// Those that are being revoked.
+    ending: HashSet<i64>,
     /// When `serving` is next looked through for acquisitions that were never released.
     sweep_at: usize,
 }
@@ -58,8 +70,18 @@ impl Leases {
         }
     }
 
-    /// A lease that has nearly all of its TTL ahead, and serves nothing.
-    pub(super) async fn take(&self, ttl: Duration) -> Result<EtcdLease, LockError> {
+    /// Takes a lease that has most of its TTL ahead, and serves nothing.
+    pub(super) async fn take(&self, name: &FenceName, ttl: Duration) -> Result<Taken, LockError> {
+        let lease = self.free_or_new(ttl).await?;
+        Ok(Taken {
+            leases: self.clone(),
+            name: name.clone(),
+            lease,
+            settled: false,
+        })
+    }
+
+    async fn free_or_new(&self, ttl: Duration) -> Result<EtcdLease, LockError> {
         loop {
             let free = self.state().free.get_mut(&seconds(ttl)).and_then(Vec::pop);
             let Some(mut lease) = free else {
@@ -83,6 +105,7 @@ impl Leases {
             id,
             ttl,
             deadline: sent + ttl,
+            is_used_up: false,
         })
     }
 
@@ -96,42 +119,69 @@ impl Leases {
         Ok(alive)
     }
 
-    /// Keeps a lease for the next acquisition. No key may live by it any more.
-    pub(super) fn put_back(&self, lease: EtcdLease) {
-        if !lease.deadline.has_passed() {
-            self.state()
-                .free
-                .entry(seconds(lease.ttl))
-                .or_default()
-                .push(lease);
+    /// Keeps a lease for the next acquisition, if there can be one. No key may live by it any more.
+    pub(super) fn put_back(&self, name: &FenceName, lease: EtcdLease) {
+        if lease.is_used_up {
+            self.revoke_later(name, lease.id, lease.ttl);
+        } else if !lease.deadline.has_passed() {
+            let mut state = self.state();
+            state.free.entry(seconds(lease.ttl)).or_default().push(lease);
         }
     }
 
     /// Revokes a lease in the background, and with it whatever key lives by it. Tried until it is done, or the lease
     /// has surely ended by itself.
     pub(super) fn revoke_later(&self, name: &FenceName, id: i64, ttl: Duration) {
-        let (client, name) = (self.client.clone(), name.clone());
+        let (leases, name) = (self.clone(), name.clone());
+        self.state().ending.insert(id);
         give_back(async move {
-            until_done(&name, Moment::now() + ttl, || client.revoke(id)).await;
+            until_done(&name, Moment::now() + ttl, || leases.client.revoke(id)).await;
+            leases.state().ending.remove(&id);
         });
+    }
+
+    /// Whether a lease is being revoked here, so that its key must not be relied on.
+    pub(super) fn is_ending(&self, id: i64) -> bool {
+        self.state().ending.contains(&id)
     }
 
     /// Remembers which lease serves an acquisition.
     pub(super) fn remember(&self, claim: &Claim, lease: EtcdLease) {
         let mut state = self.state();
-        state.serving.insert(key(claim), lease);
+        let serving = state.serving.entry(claim.name.clone()).or_default();
+        serving.insert(acquisition(claim), lease);
         if state.serving.len() > state.sweep_at {
-            state.serving.retain(|_, lease| !lease.deadline.has_passed());
+            state.serving.retain(|_, serving| {
+                serving.retain(|_, lease| !lease.deadline.has_passed());
+                !serving.is_empty()
+            });
             state.sweep_at = (state.serving.len() * 2).max(1024);
         }
     }
 
     pub(super) fn recall(&self, claim: &Claim) -> Option<EtcdLease> {
-        self.state().serving.get(&key(claim)).cloned()
+        let state = self.state();
+        state.serving.get(&claim.name)?.get(&acquisition(claim)).cloned()
     }
 
-    pub(super) fn forget(&self, claim: &Claim) -> Option<EtcdLease> {
-        self.state().serving.remove(&key(claim))
+    /// The key of an acquisition is about to be deleted whichever it is, so its lease will serve nothing else, unless
+    /// the answer says that it is done.
+    pub(super) fn use_up(&self, claim: &Claim) {
+        let mut state = self.state();
+        let serving = state.serving.get_mut(&claim.name);
+        if let Some(lease) = serving.and_then(|serving| serving.get_mut(&acquisition(claim))) {
+            lease.is_used_up = true;
+        }
+    }
+
+    pub(super) fn forget(&self, claim: &Claim) {
+        let mut state = self.state();
+        if let Some(serving) = state.serving.get_mut(&claim.name) {
+            serving.remove(&acquisition(claim));
+            if serving.is_empty() {
+                state.serving.remove(&claim.name);
+            }
+        }
     }
 
     /// Whether a key in a fence's queue belongs to an acquisition of this process.
@@ -139,9 +189,16 @@ impl Leases {
         let Some(holder) = entry.holder() else {
             return false;
         };
-        self.state()
-            .serving
-            .contains_key(&(name.clone(), entry.created, holder))
+        let state = self.state();
+        let serving = state.serving.get(name);
+        serving.is_some_and(|serving| serving.contains_key(&(entry.created, holder)))
+    }
+
+    /// Whether somebody in this process holds this fence's lock.
+    pub(super) fn is_held(&self, name: &FenceName) -> bool {
+        let state = self.state();
+        let serving = state.serving.get(name);
+        serving.is_some_and(|serving| serving.values().any(|lease| !lease.deadline.has_passed()))
     }
 
     pub(super) fn serves(&self, claim: &Claim, lease: i64) -> bool {
@@ -155,8 +212,40 @@ impl Leases {
     }
 }
 
-fn key(claim: &Claim) -> Acquisition {
-    (claim.name.clone(), claim.sequence.get(), claim.holder)
+/// A lease that was taken for an acquisition under way. Whatever that has done is under the lease, so if it fails or is
+/// dropped, revoking the lease takes it all back.
+#[derive(Debug)]
+pub(super) struct Taken {
+    leases: Leases,
+    name: FenceName,
+    pub(super) lease: EtcdLease,
+    settled: bool,
+}
+
+impl Taken {
+    /// It serves an acquisition from now on.
+    pub(super) fn serves(&mut self) {
+        self.settled = true;
+    }
+
+    /// It serves nothing after all, and no key lives by it.
+    pub(super) fn put_back(mut self) {
+        self.settled = true;
+        self.leases.put_back(&self.name, self.lease.clone());
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.leases
+                .revoke_later(&self.name, self.lease.id, self.lease.ttl);
+        }
+    }
+}
+
+fn acquisition(claim: &Claim) -> Acquisition {
+    (claim.sequence.get(), claim.holder)
 }
 
 fn seconds(ttl: Duration) -> u64 {

@@ -2,21 +2,20 @@
 //!
 //! Only the first in a line has a key in etcd's queue, so a lock costs etcd the same whether one or a thousand wait
 //! for it here, and other processes, which have a key each too, are not starved. A release in this process
-//! sees, in the transaction that deletes its key, who is first in the queue then; if that is the first in line, it is
-//! told at once.
+//! hands the lock on to the first in line as long as no other process waits: its transaction deletes one key and puts
+//! the next. Once the first in line has a key, the release sees in its transaction who is first in the queue then;
+//! if that is the first in line, it is told at once.
 
 use std::{
-    collections::HashMap,
-    sync::{
-        Arc, Mutex, MutexGuard,
-        atomic::{AtomicU64, Ordering},
-    },
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
-use super::queue::Queue;
-use crate::name::FenceName;
+use super::{hand_over::Handed, queue::Queue};
+use crate::{lock::Request, name::FenceName, token::HolderHash};
 
 /// The lines of all fences that somebody here waits for. Clones share them.
 #[derive(Debug, Clone, Default)]
@@ -26,10 +25,39 @@ pub(super) struct Lines(Arc<Mutex<HashMap<FenceName, Arc<Line>>>>);
 #[derive(Debug)]
 pub(super) struct Line {
     /// Held by the first in line until it has the lock; the others queue for it in order.
-    pub(super) first: tokio::sync::Mutex<()>,
+    first: Arc<tokio::sync::Mutex<()>>,
     /// The last release in this process.
     released: watch::Sender<Option<Release>>,
-    waiting: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// How many are in it.
+    waiting: u64,
+    /// How many have ever been.
+    joined: u64,
+    /// Those whom the lock can be handed to, in order.
+    takers: VecDeque<Taker>,
+    /// Whether the first in line has a key in etcd's queue, or is about to.
+    queues: bool,
+}
+
+/// Somebody whom the lock can be handed to.
+#[derive(Debug)]
+pub(super) struct Taker {
+    place: u64,
+    pub(super) holder: HolderHash,
+    pub(super) label: String,
+    pub(super) ttl: Duration,
+    hand: oneshot::Sender<Handed>,
+}
+
+impl Taker {
+    /// Gives it the lock. If it is not there any more, the lock is given back.
+    pub(super) fn take(self, handed: Handed) {
+        drop(self.hand.send(handed));
+    }
 }
 
 /// A release in this process, and the queue as it left it.
@@ -37,34 +65,54 @@ pub(super) struct Line {
 pub(super) struct Release {
     /// The create revision of the key that was deleted.
     pub(super) deleted: i64,
-    /// The queue behind it: the owner and the identity.
-    pub(super) queue: Queue,
+    /// The queue behind it, if the release looked: the owner and the identity.
+    pub(super) queue: Option<Queue>,
 }
 
 /// A place in a line. A line goes when nobody is in it any more.
 pub(super) struct Place {
+    number: u64,
     lines: Lines,
     name: FenceName,
     line: Arc<Line>,
+    hand: Option<oneshot::Receiver<Handed>>,
+    queues: bool,
+    /// Dropped last, so that the next in line finds everything in order.
+    first: Option<tokio::sync::OwnedMutexGuard<()>>,
 }
 
 impl Lines {
-    /// Joins the line of this fence.
-    pub(super) fn join(&self, name: &FenceName) -> Place {
+    /// Joins the line of this fence at its end.
+    pub(super) fn join(&self, request: &Request) -> Place {
         let mut lines = self.lines();
-        let line = lines.entry(name.clone()).or_insert_with(|| {
-            let first = tokio::sync::Mutex::new(());
+        let line = lines.entry(request.name.clone()).or_insert_with(|| {
             Arc::new(Line {
-                first,
+                first: Arc::default(),
                 released: watch::Sender::new(None),
-                waiting: AtomicU64::new(0),
+                state: Mutex::default(),
             })
         });
-        line.waiting.fetch_add(1, Ordering::Relaxed);
+        let (hand, mine) = oneshot::channel();
+        let mut state = line.state();
+        state.waiting += 1;
+        state.joined += 1;
+        let number = state.joined;
+        state.takers.push_back(Taker {
+            place: number,
+            holder: request.holder.hash(),
+            label: request.label.clone(),
+            ttl: request.ttl,
+            hand,
+        });
+        drop(state);
         Place {
+            number,
             lines: self.clone(),
-            name: name.clone(),
+            name: request.name.clone(),
             line: line.clone(),
+            hand: Some(mine),
+            queues: false,
+            first: None,
         }
     }
 
@@ -79,6 +127,15 @@ impl Lines {
 }
 
 impl Line {
+    /// Takes out the one to whom the lock is to be handed: the first in line, unless it has a key of its own.
+    pub(super) fn next_taker(&self) -> Option<Taker> {
+        let mut state = self.state();
+        if state.queues {
+            return None;
+        }
+        state.takers.pop_front()
+    }
+
     /// Tells the first in line of a release.
     pub(super) fn tell(&self, release: Release) {
         self.released.send_replace(Some(release));
@@ -89,9 +146,55 @@ impl Line {
         self.released.subscribe()
     }
 
-    /// How many are in it behind the first one, who has a key in etcd.
-    pub(super) fn behind_the_first(&self) -> u64 {
-        self.waiting.load(Ordering::Relaxed).saturating_sub(1)
+    /// How many are in it without a key in etcd.
+    pub(super) fn without_key(&self) -> u64 {
+        let state = self.state();
+        state.waiting.saturating_sub(u64::from(state.queues))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state
+            .lock()
+            .expect("nothing panics while it holds the state")
+    }
+}
+
+impl Place {
+    /// What is handed over to this one; `None` once nothing will be.
+    ///
+    /// # Cancel safety
+    /// Yes.
+    pub(super) async fn handed(&mut self) -> Option<Handed> {
+        let handed = self.hand.as_mut()?.await.ok();
+        self.hand = None;
+        handed
+    }
+
+    /// Waits to be first in line; the lock, if it is handed over before.
+    ///
+    /// # Cancel safety
+    /// Yes.
+    pub(super) async fn turn(&mut self) -> Option<Handed> {
+        let first = self.line.first.clone().lock_owned();
+        tokio::select! {
+            biased;
+            Some(handed) = self.handed() => Some(handed),
+            first = first => {
+                self.first = Some(first);
+                None
+            }
+        }
+    }
+
+    /// Whoever is first in line queues in etcd from now on, and is handed nothing; `false` if somebody is about to
+    /// hand it the lock.
+    pub(super) fn will_queue(&mut self) -> bool {
+        let mut state = self.line.state();
+        state.queues = true;
+        self.queues = true;
+        let before = state.takers.len();
+        state.takers.retain(|taker| taker.place != self.number);
+        before > state.takers.len()
     }
 }
 
@@ -106,7 +209,13 @@ impl std::ops::Deref for Place {
 impl Drop for Place {
     fn drop(&mut self) {
         let mut lines = self.lines.lines();
-        if self.line.waiting.fetch_sub(1, Ordering::Relaxed) == 1 {
+        let mut state = self.line.state();
+        state.waiting -= 1;
+        state.takers.retain(|taker| taker.place != self.number);
+        if self.queues {
+            state.queues = false;
+        }
+        if state.waiting == 0 {
             lines.remove(&self.name);
         }
     }

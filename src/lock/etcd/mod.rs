@@ -11,20 +11,22 @@
 mod acquire;
 pub(in crate::lock) mod client;
 mod entry;
+mod hand_over;
+mod identity;
 mod leases;
 mod line;
 mod queue;
 mod servers;
 
 use async_trait::async_trait;
-use etcd_client::{Compare, CompareOp, GetOptions, SortOrder, SortTarget, Txn, TxnOp, TxnOpResponse};
-use uuid::Uuid;
+use etcd_client::{GetOptions, SortOrder, SortTarget, Txn, TxnOp};
 
 use self::{
     client::Client,
     entry::Entry,
+    identity::Known,
     leases::{EtcdLease, Leases},
-    line::{Lines, Release},
+    line::Lines,
 };
 use super::{
     Claim, Held, HolderState, Identity, Kind, LockError, LockService, LockState, Request, Server, Term,
@@ -37,6 +39,7 @@ pub struct EtcdLocks {
     client: Client,
     leases: Leases,
     lines: Lines,
+    known: Known,
 }
 
 impl EtcdLocks {
@@ -49,6 +52,7 @@ impl EtcdLocks {
         Ok(Self {
             leases: Leases::new(client.clone()),
             lines: Lines::default(),
+            known: Known::default(),
             client,
         })
     }
@@ -77,24 +81,7 @@ impl LockService for EtcdLocks {
     }
 
     async fn identity(&self) -> Result<Identity, LockError> {
-        let key = self.client.identity_key();
-        let absent = Compare::create_revision(key.clone(), CompareOp::Equal, 0);
-        let make = TxnOp::put(key.clone(), Uuid::new_v4().to_string(), None);
-        let txn = Txn::new()
-            .when(vec![absent])
-            .and_then(vec![make, TxnOp::get(key.clone(), None)])
-            .or_else(vec![TxnOp::get(key, None)]);
-        let answer = self.client.txn(txn).await?;
-        let cluster = answer
-            .header()
-            .map(|header| header.cluster_id())
-            .unwrap_or_default();
-        match answer.op_responses().pop() {
-            Some(TxnOpResponse::Get(get)) if !get.kvs().is_empty() => {
-                self.read_identity(cluster, get.kvs()[0].value())
-            }
-            _ => Err(self.client.unexpected("its identity cannot be read back")),
-        }
+        self.make_identity().await
     }
 
     async fn count(&self) -> Result<Option<i64>, LockError> {
@@ -138,23 +125,11 @@ impl LockService for EtcdLocks {
     }
 
     async fn release(&self, claim: &Claim) -> Result<(), LockError> {
-        let created = claim.sequence.get();
         if let Some(lease) = self.leases.recall(claim) {
-            let left = self.leave(&claim.name, lease.id, created).await?;
-            self.leases.forget(claim);
-            if let Some(queue) = left {
-                self.leases.put_back(lease);
-                if let Some(line) = self.lines.get(&claim.name) {
-                    line.tell(Release {
-                        deleted: created,
-                        queue,
-                    });
-                }
-            }
-            return Ok(());
+            return self.pass_on(claim, lease).await;
         }
         if let Some(entry) = self.find(claim).await?
-            && self.leave(&claim.name, entry.lease, created).await?.is_some()
+            && self.leave(&claim.name, entry.lease, claim.sequence.get()).await?
         {
             // Granted by another process, which does not know that its lease is free.
             self.leases.revoke_later(&claim.name, entry.lease, entry.ttl());
@@ -175,8 +150,8 @@ impl LockService for EtcdLocks {
                 waiting: Some(0),
             });
         };
-        // Those who wait in this process have one key together, the first one's.
-        let here = self.lines.get(name).map_or(0, |line| line.behind_the_first());
+        // Of those who wait in this process, the first has a key at most.
+        let here = self.lines.get(name).map_or(0, |line| line.without_key());
         let waiting = keys.saturating_sub(1) + here;
         let expires_in = self.client.time_to_live(owner.lease).await?;
         let holder = HolderState {
@@ -199,7 +174,7 @@ impl LockService for EtcdLocks {
         match (foreign, seen.identity) {
             (false, _) => Ok(None),
             (true, Some(identity)) => Ok(Some(identity)),
-            (true, None) => self.identity().await.map(Some),
+            (true, None) => self.make_identity().await.map(Some),
         }
     }
 }
@@ -215,6 +190,7 @@ impl EtcdLocks {
             id: entry.lease,
             ttl: entry.ttl(),
             deadline: Moment::now(),
+            is_used_up: false,
         }))
     }
 }

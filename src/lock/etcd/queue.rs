@@ -1,16 +1,16 @@
 //! A fence's queue of keys: joining it, looking at it, and leaving it, in a transaction each.
 
 use etcd_client::{
-    Compare, CompareOp, GetOptions, PutOptions, SortOrder, SortTarget, Txn, TxnOp, TxnOpResponse,
+    Compare, CompareOp, GetOptions, PutOptions, SortOrder, SortTarget, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
 
 use super::{
     EtcdLocks,
-    entry::{self, Entry},
+    entry::{Entry, Value},
     leases::EtcdLease,
 };
 use crate::{
-    lock::{Identity, Kind, LockError, Request},
+    lock::{Identity, LockError, Request},
     name::FenceName,
 };
 
@@ -26,23 +26,105 @@ pub(super) struct Queue {
     pub(super) identity: Option<Identity>,
 }
 
+/// What to do where somebody is in the queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Else {
+    Look,
+    Join,
+}
+
 impl EtcdLocks {
-    /// Puts a key at the end of the queue if the conditions hold, and looks at the queue.
+    /// Puts a key into the queue if nobody is in it, or does what else is said.
+    ///
+    /// A read in a transaction that writes costs etcd more than all the rest of it, so what need not be read is
+    /// compared: that the history's identity is the one that is known, and that nobody is there.
     pub(super) async fn enqueue(
         &self,
         request: &Request,
         lease: &EtcdLease,
-        mut conditions: Vec<Compare>,
+        or: Else,
     ) -> Result<Queue, LockError> {
         let key = self.client.lock_key(&request.name, lease.id);
-        conditions.push(Compare::create_revision(key.clone(), CompareOp::Equal, 0));
-        let value = entry::value(&request.holder.hash(), &request.label, lease.ttl);
-        let put = TxnOp::put(key.clone(), value, Some(PutOptions::new().with_lease(lease.id)));
+        let queue = self.client.queue_key(&request.name);
+        let value = Value::new(&request.holder.hash(), &request.label, lease.ttl);
+        let put = put(&key, &value, lease);
         let look = self.look_ops(&request.name, &key, None);
-        let mut then = vec![put];
-        then.extend(look.clone());
-        self.look(Txn::new().when(conditions).and_then(then).or_else(look), &key)
-            .await
+        loop {
+            let known = self.known_identity().await?;
+            let is_known = Compare::value(self.client.identity_key(), CompareOp::Equal, known.clone());
+            let nobody = Compare::create_revision(queue.clone(), CompareOp::Equal, 0).with_prefix();
+            let absent = Compare::create_revision(key.clone(), CompareOp::Equal, 0);
+            let instead = match or {
+                Else::Look => look.clone(),
+                Else::Join => vec![TxnOp::txn(
+                    Txn::new()
+                        .when(vec![absent, is_known.clone()])
+                        .and_then(vec![put.clone(), TxnOp::get(queue.clone(), Some(last_two()))])
+                        .or_else(look.clone()),
+                )],
+            };
+            let txn = Txn::new()
+                .when(vec![nobody, is_known])
+                .and_then(vec![put.clone()])
+                .or_else(instead);
+            let answer = self.client.txn(txn).await?;
+            let cluster = cluster(&answer);
+            // The revision of what a transaction writes.
+            let revision = answer.header().map_or(0, |header| header.revision());
+            let mine = || Entry::put(key.clone(), revision, lease.id, value.clone());
+            let mut responses = answer.op_responses();
+            if answer.succeeded() {
+                return Ok(Queue {
+                    owner: Some(mine()),
+                    mine: Some(mine()),
+                    before: None,
+                    identity: Some(self.identity_of(cluster, &known)?),
+                });
+            }
+            if or == Else::Join
+                && let Some(TxnOpResponse::Txn(joined)) = responses.pop()
+            {
+                responses = joined.op_responses();
+                if joined.succeeded() {
+                    return self
+                        .joined(request, lease, mine(), responses, cluster, &known)
+                        .await;
+                }
+            }
+            let seen = self.read(cluster, responses, &key)?;
+            // Else the identity is not what it was.
+            if seen.mine.is_some() || (or == Else::Look && seen.owner.is_some()) {
+                return Ok(seen);
+            }
+        }
+    }
+
+    /// What is to be said of the queue behind whose end our key was put.
+    async fn joined(
+        &self,
+        request: &Request,
+        lease: &EtcdLease,
+        mine: Entry,
+        mut responses: Vec<TxnOpResponse>,
+        cluster: u64,
+        known: &[u8],
+    ) -> Result<Queue, LockError> {
+        let Some(TxnOpResponse::Get(mut last)) = responses.pop() else {
+            return Err(self.client.unexpected("an answer without what was asked for"));
+        };
+        // The first key is neither of the last two.
+        if last.count() > 2 {
+            return self.look_from(&request.name, lease, mine.created).await;
+        }
+        let entries = last.take_kvs().into_iter().map(Entry::new);
+        let entries = entries.collect::<Result<Vec<_>, _>>()?;
+        let before = entries.into_iter().find(|entry| entry.key != mine.key);
+        Ok(Queue {
+            owner: Some(before.clone().unwrap_or_else(|| mine.clone())),
+            mine: Some(mine),
+            before,
+            identity: Some(self.identity_of(cluster, known)?),
+        })
     }
 
     /// Looks at the queue from where a key of ours stands.
@@ -64,38 +146,44 @@ impl EtcdLocks {
             .await
     }
 
-    /// Deletes a key if it is still the one that was created at that revision, and looks at what is left.
-    /// `None` if it was not.
-    pub(super) async fn leave(
+    /// Deletes a key if it is still the one that was created at that revision; `false` if it was not.
+    pub(super) async fn leave(&self, name: &FenceName, lease: i64, created: i64) -> Result<bool, LockError> {
+        let answer = self
+            .client
+            .txn(self.leaving(name, lease, created, Vec::new()))
+            .await?;
+        Ok(answer.succeeded())
+    }
+
+    /// The same, with a look at what is left; `None` if it was not.
+    pub(super) async fn leave_and_look(
         &self,
         name: &FenceName,
         lease: i64,
         created: i64,
     ) -> Result<Option<Queue>, LockError> {
         let key = self.client.lock_key(name, lease);
+        let look = self.look_ops(name, &key, None);
+        let answer = self.client.txn(self.leaving(name, lease, created, look)).await?;
+        let queue = || self.read(cluster(&answer), answer.op_responses(), &key);
+        answer.succeeded().then(queue).transpose()
+    }
+
+    pub(super) fn leaving(&self, name: &FenceName, lease: i64, created: i64, then: Vec<TxnOp>) -> Txn {
+        let key = self.client.lock_key(name, lease);
         let still = Compare::create_revision(key.clone(), CompareOp::Equal, created);
-        let mut then = vec![TxnOp::delete(key.clone(), None)];
-        then.extend(self.look_ops(name, &key, None));
-        let answer = self
-            .client
-            .txn(Txn::new().when(vec![still]).and_then(then))
-            .await?;
-        answer.succeeded().then(|| self.read(&answer, &key)).transpose()
+        let mut ops = vec![TxnOp::delete(key, None)];
+        ops.extend(then);
+        Txn::new().when(vec![still]).and_then(ops)
     }
 
     /// The reads that make a [`Queue`]: the first key, ours, the one before it, and the identity.
     fn look_ops(&self, name: &FenceName, key: &str, mine: Option<i64>) -> Vec<TxnOp> {
         let queue = self.client.queue_key(name);
-        let sorted = |order, limit| {
-            GetOptions::new()
-                .with_prefix()
-                .with_sort(SortTarget::Create, order)
-                .with_limit(limit)
-        };
         // Before our key has a revision, the last two keys are ours and the one before it.
         let before = match mine {
             Some(created) => sorted(SortOrder::Descend, 1).with_max_create_revision(created - 1),
-            None => sorted(SortOrder::Descend, 2),
+            None => last_two(),
         };
         vec![
             TxnOp::get(queue.clone(), Some(sorted(SortOrder::Ascend, 1))),
@@ -107,21 +195,14 @@ impl EtcdLocks {
 
     async fn look(&self, txn: Txn, key: &str) -> Result<Queue, LockError> {
         let answer = self.client.txn(txn).await?;
-        self.read(&answer, key)
+        self.read(cluster(&answer), answer.op_responses(), key)
     }
 
-    fn read(&self, answer: &etcd_client::TxnResponse, key: &str) -> Result<Queue, LockError> {
-        let cluster = answer
-            .header()
-            .map(|header| header.cluster_id())
-            .unwrap_or_default();
-        let mut gets = answer
-            .op_responses()
-            .into_iter()
-            .filter_map(|response| match response {
-                TxnOpResponse::Get(get) => Some(get),
-                _ => None,
-            });
+    fn read(&self, cluster: u64, responses: Vec<TxnOpResponse>, key: &str) -> Result<Queue, LockError> {
+        let mut gets = responses.into_iter().filter_map(|response| match response {
+            TxnOpResponse::Get(get) => Some(get),
+            _ => None,
+        });
         let mut next = || gets.next().map(|mut get| get.take_kvs()).unwrap_or_default();
         let (owner, mine, last, identity) = (next(), next(), next(), next());
         let mine = mine.into_iter().next().map(Entry::new).transpose()?;
@@ -130,27 +211,41 @@ impl EtcdLocks {
             Ok(entry) => entry.key != key && entry.created < created,
             Err(_) => true,
         });
+        let identity = match identity.first() {
+            Some(kv) => Some(self.learn_identity(cluster, kv.value())?),
+            None => {
+                self.known.forget();
+                None
+            }
+        };
         Ok(Queue {
             owner: owner.into_iter().next().map(Entry::new).transpose()?,
             mine,
             before: before.transpose()?,
-            identity: identity
-                .first()
-                .map(|kv| self.read_identity(cluster, kv.value()))
-                .transpose()?,
+            identity,
         })
     }
+}
 
-    pub(super) fn read_identity(&self, cluster: u64, value: &[u8]) -> Result<Identity, LockError> {
-        let instance = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
-        let instance = instance.ok_or_else(|| {
-            self.client
-                .unexpected(&format!("{} is no UUID", self.client.identity_key()))
-        })?;
-        Ok(Identity {
-            kind: Kind::Etcd,
-            cluster: format!("{cluster:x}"),
-            instance,
-        })
-    }
+fn sorted(order: SortOrder, limit: i64) -> GetOptions {
+    GetOptions::new()
+        .with_prefix()
+        .with_sort(SortTarget::Create, order)
+        .with_limit(limit)
+}
+
+/// Of a queue's keys.
+fn last_two() -> GetOptions {
+    sorted(SortOrder::Descend, 2)
+}
+
+pub(super) fn put(key: &str, value: &Value, lease: &EtcdLease) -> TxnOp {
+    TxnOp::put(key, value.to_json(), Some(PutOptions::new().with_lease(lease.id)))
+}
+
+pub(super) fn cluster(answer: &TxnResponse) -> u64 {
+    answer
+        .header()
+        .map(|header| header.cluster_id())
+        .unwrap_or_default()
 }

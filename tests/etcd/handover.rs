@@ -1,0 +1,113 @@
+//! The lock goes to the next one of the same process in one transaction, unless another process waits.
+
+use std::pin::{Pin, pin};
+
+use fencegate::lock::{Held, LockError, LockService};
+use uuid::Uuid;
+
+use super::*;
+use crate::support::eventually;
+
+/// Lets a future begin: it stands in the line of its process then.
+async fn begin(future: &mut Pin<&mut impl Future<Output = Result<Held, LockError>>>) {
+    let begun = tokio::time::timeout(Duration::ZERO, future).await;
+    assert!(begun.is_err(), "the lock is taken");
+}
+
+#[tokio::test]
+async fn it_takes_one_transaction() {
+    let server = Etcd::start().await;
+    let locks = locks(server.endpoint()).await;
+    let mut stranger = stranger(&server).await;
+    let held = locks.acquire(&request()).await.unwrap();
+    let waiting = waiting();
+    let mut next = pin!(locks.acquire(&waiting));
+    begin(&mut next).await;
+    locks.release(&held.claim).await.unwrap();
+    let next = next.await.unwrap();
+    assert_eq!(
+        next.claim.sequence.get(),
+        held.claim.sequence.get() + 1,
+        "what deletes the one key puts the other"
+    );
+    assert_eq!(next.identity, held.identity);
+    assert_eq!(
+        keys(&mut stranger).await[0].create_revision(),
+        next.claim.sequence.get()
+    );
+    locks.renew(&next.claim).await.unwrap();
+    locks.release(&next.claim).await.unwrap();
+    assert!(keys(&mut stranger).await.is_empty());
+}
+
+#[tokio::test]
+async fn another_process_that_waits_comes_first() {
+    let server = Etcd::start().await;
+    let (locks, other) = (locks(server.endpoint()).await, locks(server.endpoint()).await);
+    let mut stranger = stranger(&server).await;
+    let held = locks.acquire(&request()).await.unwrap();
+    let elsewhere = tokio::spawn(async move { (other.acquire(&waiting()).await, other) });
+    eventually(SOON, async || keys(&mut stranger).await.len() == 2).await;
+
+    let waiting = waiting();
+    let mut next = pin!(locks.acquire(&waiting));
+    begin(&mut next).await;
+    locks.release(&held.claim).await.unwrap();
+    let (first, other) = elsewhere.await.unwrap();
+    let first = first.expect("it waited before");
+    begin(&mut next).await;
+    other.release(&first.claim).await.unwrap();
+    let next = next.await.unwrap();
+    assert!(next.claim.sequence > first.claim.sequence);
+}
+
+/// Who is gone when the lock arrives gives it back at once.
+#[tokio::test]
+async fn it_is_given_back_if_nobody_takes_it() {
+    let server = Etcd::start().await;
+    let locks = locks(server.endpoint()).await;
+    let mut stranger = stranger(&server).await;
+    let held = locks.acquire(&request()).await.unwrap();
+    {
+        let waiting = waiting();
+        let mut gone = pin!(locks.acquire(&waiting));
+        begin(&mut gone).await;
+        locks.release(&held.claim).await.unwrap();
+        let handed = keys(&mut stranger).await;
+        assert_eq!(handed.len(), 1);
+        assert_ne!(handed[0].create_revision(), held.claim.sequence.get());
+    }
+    eventually(SOON, async || keys(&mut stranger).await.is_empty()).await;
+    locks.acquire(&waiting()).await.unwrap();
+}
+
+/// What a grant says of the lock service's history is read with it, whoever read it before.
+#[tokio::test]
+async fn each_lock_shows_the_history_that_it_is_of() {
+    let server = Etcd::start().await;
+    let locks = locks(server.endpoint()).await;
+    let mut stranger = stranger(&server).await;
+    let mut held = locks.acquire(&request()).await.unwrap();
+    for hand_over in [false, true, false, true] {
+        let other = Uuid::new_v4();
+        assert_ne!(held.identity.instance, other);
+        stranger.put(IDENTITY, other.to_string(), None).await.unwrap();
+        held = if hand_over {
+            let waiting = waiting();
+            let mut next = pin!(locks.acquire(&waiting));
+            begin(&mut next).await;
+            locks.release(&held.claim).await.unwrap();
+            next.await.unwrap()
+        } else {
+            locks.release(&held.claim).await.unwrap();
+            locks.acquire(&request()).await.unwrap()
+        };
+        assert_eq!(held.identity.instance, other);
+    }
+    locks.release(&held.claim).await.unwrap();
+    stranger.delete(IDENTITY, None).await.unwrap();
+    let again = locks.acquire(&waiting()).await.unwrap();
+    assert_ne!(again.identity.instance, held.identity.instance);
+    let made = stranger.get(IDENTITY, None).await.unwrap().take_kvs();
+    assert_eq!(made[0].value_str().unwrap(), again.identity.instance.to_string());
+}
