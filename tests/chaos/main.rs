@@ -121,6 +121,10 @@ async fn chaos() {
         pass += 1;
     }
     println!("\n{}\n{}", table.render(), table.said());
+    let harmless = table.harmless();
+    if !harmless.is_empty() {
+        println!("The control lost nothing with {}.", harmless.join(", "));
+    }
     let total = table.total();
     if let Some(page) = &asked.proof {
         let day = time::OffsetDateTime::now_utc().date();

@@ -108,7 +108,7 @@ impl Fault {
     pub fn explained(self) -> &'static str {
         match self {
             Self::Calm => {
-                "nothing is done to anybody; but one in 16 computations outlasts its lease, here and in all others"
+                "nothing is done to anybody; but one in 16 computations outlasts its lease, and one client in each process begins with such a one, here and in all others"
             }
             Self::PauseClients => "SIGSTOP of a process of clients, past the TTL of what it holds",
             Self::KillClients => "`kill -9` of a process of clients, and another one in its place",

@@ -22,6 +22,9 @@ use crate::{
     support::{self, Process, eventually, eventually::PATIENCE},
 };
 
+/// How long those who oversleep may take for it, once everything is up again.
+const OVERSLEEPING: Duration = Duration::from_secs(10);
+
 /// How long clients may take to end, once they are told to.
 const ENDING: Duration = Duration::from_secs(12);
 
@@ -70,6 +73,8 @@ struct Running {
     spec: Spec,
     folder: PathBuf,
     processes: Vec<Process>,
+    /// What each of them was told.
+    specs: Vec<Spec>,
     started: u8,
 }
 
@@ -88,11 +93,13 @@ impl Running {
                 (true, _) => Vec::new(),
             };
         }
-        Process::spawn(
-            "clients",
-            spec.command(),
-            &self.folder.join(format!("{}.log", spec.process)),
-        )
+        let log = self.folder.join(format!("{}.log", spec.process));
+        let process = Process::spawn("clients", spec.command(), &log);
+        match self.specs.get_mut(which) {
+            Some(told) => *told = spec,
+            None => self.specs.push(spec),
+        }
+        process
     }
 
     fn events(&self) -> Vec<record::Event> {
@@ -160,6 +167,7 @@ impl Round {
             },
             folder: folder.path().to_owned(),
             processes: Vec::new(),
+            specs: Vec::new(),
             started: 0,
         };
         for which in 0..PROCESSES {
@@ -176,7 +184,10 @@ impl Round {
                 .count();
             text.matches("Granted").count() >= clients
         };
-        eventually(PATIENCE, async || journals.iter().enumerate().all(is_under_way)).await;
+        eventually(4 * PATIENCE, async || {
+            journals.iter().enumerate().all(is_under_way)
+        })
+        .await;
 
         let begun = record::now();
         let mut nemesis = Nemesis {
@@ -188,11 +199,15 @@ impl Round {
             victim: None,
         };
         nemesis.run(&plan).await;
-        std::fs::write(folder.path().join("stop"), "").unwrap();
         nemesis.heal().await;
         for which in 0..PROCESSES {
             clients.wake(which);
         }
+        let end = Instant::now() + OVERSLEEPING;
+        while !clients.specs.iter().all(Spec::are_awake) && Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        std::fs::write(folder.path().join("stop"), "").unwrap();
         let end = Instant::now() + ENDING;
         for process in &mut clients.processes {
             while process.ended().is_none() && Instant::now() < end {

@@ -29,6 +29,19 @@ impl Table {
         total
     }
 
+    /// Where the control lost nothing, so that whether the fault bites is not known.
+    pub fn harmless(&self) -> Vec<String> {
+        let harmless = self.0.iter().filter(|(_, tally)| tally.lost == 0);
+        harmless
+            .map(|((service, fault), _)| format!("{} under {}", service.name(), fault.name()))
+            .collect()
+    }
+
+    /// How many combinations of lock service and fault there were.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// In Markdown.
     pub fn render(&self) -> String {
         let mut text = String::from(
@@ -67,8 +80,14 @@ impl Table {
             some => format!("{some} VIOLATIONS found in {} histories", total.histories),
         };
         format!(
-            "{found} with {} operations. With the fence off, {} of {} histories lost {} acknowledged updates.",
-            total.operations, total.controls_that_lost, total.controls, total.lost
+            "{found} with {} operations. With the fence off, {} of {} histories lost {} acknowledged updates, some under {} \
+             of {} combinations of lock service and fault.",
+            total.operations,
+            total.controls_that_lost,
+            total.controls,
+            total.lost,
+            self.count() - self.harmless().len(),
+            self.count(),
         )
     }
 

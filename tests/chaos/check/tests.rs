@@ -1,7 +1,9 @@
 //! Hand-made histories: a good one, and the same with one thing wrong at a time, which the checker must see.
 
+use std::collections::BTreeSet;
+
 use super::{Promise::*, *};
-use crate::record::{Cell, LIST};
+use crate::record::{Answer, Call, Cell, LIST, What};
 
 /// Two holders in turn, each of whom reads, appends, and releases; and the writes of both as logged.
 fn good() -> History {

@@ -170,7 +170,7 @@ impl Client {
     }
 }
 
-async fn read_plain(connection: &mut PgConnection, place: &Place) -> sqlx::Result<Option<Value>> {
+pub(super) async fn read_plain(connection: &mut PgConnection, place: &Place) -> sqlx::Result<Option<Value>> {
     read_from(
         connection,
         "select value from chaos.plain where fence = $1 and key = $2",
