@@ -176,8 +176,9 @@ impl Line {
         self.state().listens = listens;
     }
 
-    /// Counts a hand-over in this process, and says whether it is now the turn of other processes.
-    pub(super) fn should_let_others(&self) -> bool {
+    /// Counts a hand-over in this process, and says whether it is now the turn of other processes. If so, whoever comes
+    /// here within `turn` waits behind the first in line.
+    pub(super) fn should_let_others(&self, turn: Duration) -> bool {
         let mut state = self.state();
         state.turns = if state.others_wait { state.turns + 1 } else { 0 };
         // Where locks are held for long, a moment's delay costs nothing, and eight turns would.
@@ -185,6 +186,7 @@ impl Line {
             return false;
         }
         state.turns = 0;
+        state.passing = Some(Moment::now() + turn.max(PASSING));
         true
     }
 
@@ -266,9 +268,9 @@ mod tests {
         let lines = Lines::default();
         let name: FenceName = "a".parse().unwrap();
         let place = lines.at(&name);
-        assert!((0..100).all(|_| !place.should_let_others()));
+        assert!((0..100).all(|_| !place.should_let_others(PASSING)));
         lines.told(&name, 1);
-        let lets = || (0..90).filter(|_| place.should_let_others()).count();
+        let lets = || (0..90).filter(|_| place.should_let_others(PASSING)).count();
         assert_eq!(lets(), 10);
         place.listens(true);
         lines.told(&name, 1);

@@ -36,6 +36,10 @@ pub mod redlock;
 mod servers;
 #[cfg(feature = "sqlite")]
 pub mod sqlite;
+#[cfg_attr(
+    not(any(feature = "redis", feature = "postgres")),
+    allow(dead_code, reason = "SQLite pauses by itself")
+)]
 mod wait;
 #[cfg(feature = "zookeeper")]
 pub mod zookeeper;

@@ -4,7 +4,10 @@
 //! boot is over, like the process that held it.
 //!
 //! Who has to wait joins the line of this process, and only the first in it asks the file: when the lock is released
-//! here, and from time to time, as other processes release without telling.
+//! here, and from time to time, as other processes release without telling. Those who wait in other processes have it
+//! after a few hand-overs here.
+
+mod waiting;
 
 use std::time::Duration;
 
@@ -12,11 +15,12 @@ use async_trait::async_trait;
 use sqlx::{Row, SqliteConnection};
 use uuid::Uuid;
 
+use self::waiting::{LAPSE, Waiter};
 use super::{
     Claim, Held, HolderState, Identity, Kind, LockError, LockService, LockState, Request, Term,
     line::{Joined, Lines},
     until_done,
-    wait::{Backoff, Undo},
+    wait::Undo,
 };
 use crate::{
     clock::{self, Moment},
@@ -30,10 +34,20 @@ use crate::{
 pub struct SqliteLocks {
     file: SqliteFile,
     lines: Lines,
+    /// Tells the waiters of this process from others.
+    process: Uuid,
 }
 
-/// What other processes get to take their turn.
-const TURN: Duration = Duration::from_millis(10);
+/// What came of asking for the lock.
+enum Attempt {
+    Held(Held),
+    /// Another holder has it.
+    Busy {
+        expires_in: Duration,
+    },
+    /// It is free, and for another process.
+    Left,
+}
 
 /// A fence's row, if its acquisition lives.
 struct Live {
@@ -50,6 +64,7 @@ impl SqliteLocks {
         Self {
             file,
             lines: Lines::default(),
+            process: Uuid::new_v4(),
         }
     }
 
@@ -60,39 +75,54 @@ impl SqliteLocks {
     async fn contend(&self, request: &Request) -> Result<Held, LockError> {
         let give_up = Moment::now() + request.wait;
         let line = self.lines.at(&request.name);
-        let _first = match line.join(request, give_up, self.attempt(request)).await? {
+        let mut waiter = Waiter::new(self.file.clone(), request.name.clone(), self.process);
+        let once = async {
+            match self.attempt(request, &mut waiter).await? {
+                Attempt::Held(held) => Ok(held),
+                refused => Err(refused.busy()),
+            }
+        };
+        let _first = match line.join(request, give_up, once).await? {
             Joined::Held(held) => return Ok(held),
             first => first,
         };
-        let mut backoff = Backoff::new(give_up.remaining());
         loop {
-            let busy = match self.attempt(request).await {
-                Err(busy @ LockError::Busy { .. }) => busy,
-                done => return done,
+            let refused = match self.attempt(request, &mut waiter).await? {
+                Attempt::Held(held) => return Ok(held),
+                refused => refused,
             };
+            if give_up.has_passed() {
+                return Err(refused.busy());
+            }
             tokio::select! {
-                paused = backoff.pause(busy) => paused?,
-                // Others only ask now and then, and nobody knows whether there are any.
-                () = line.called.notified() => if line.should_let_others() {
-                    tokio::time::sleep(TURN).await;
-                }
+                () = tokio::time::sleep(waiter.pause().min(give_up.remaining())) => {}
+                () = line.called.notified() => waiter.lets_others = line.should_let_others(LAPSE),
             }
         }
     }
 
-    async fn attempt(&self, request: &Request) -> Result<Held, LockError> {
+    async fn attempt(&self, request: &Request, waiter: &mut Waiter) -> Result<Attempt, LockError> {
         let mut transaction = self.file.begin().await?;
         let sent = Moment::now();
         let hash = request.holder.hash();
         let (sequence, expires_at) = match live(&mut transaction, &request.name).await? {
             Some(live) if live.holder != hash => {
-                return Err(LockError::Busy {
-                    expires_in: Some(live.expires_in),
+                if waiter.refused(live.sequence) {
+                    waiter.note(&mut transaction).await?;
+                    transaction.commit().await?;
+                }
+                return Ok(Attempt::Busy {
+                    expires_in: live.expires_in,
                 });
             }
             Some(mine) => {
                 let expires_at = extend(&mut transaction, &request.name, request.ttl).await?;
                 (mine.sequence, expires_at)
+            }
+            None if waiter.lets_others
+                && waiting::others(&mut transaction, &request.name, self.process).await? > 0 =>
+            {
+                return Ok(Attempt::Left);
             }
             None => {
                 let (boot, now) = clock::boot();
@@ -117,6 +147,7 @@ impl SqliteLocks {
                 (row.try_get(0)?, expires_at)
             }
         };
+        waiter.forget(&mut transaction).await?;
         let identity = identity(&mut transaction).await?;
         let undo = Undo::new(undo(
             self.file.clone(),
@@ -127,16 +158,27 @@ impl SqliteLocks {
         ));
         transaction.commit().await?;
         undo.disarm();
+        waiter.is_served();
         let claim = Claim {
             name: request.name.clone(),
             sequence: Sequence::new(sequence).ok_or_else(|| unexpected("a sequence that is used up"))?,
             holder: request.holder.hash(),
         };
-        Ok(Held {
+        Ok(Attempt::Held(Held {
             claim,
             term: Term::new(sent, request.ttl),
             identity,
-        })
+        }))
+    }
+}
+
+impl Attempt {
+    fn busy(self) -> LockError {
+        let expires_in = match self {
+            Self::Busy { expires_in } => Some(expires_in),
+            Self::Held(_) | Self::Left => None,
+        };
+        LockError::Busy { expires_in }
     }
 }
 
@@ -174,8 +216,11 @@ impl LockService for SqliteLocks {
     }
 
     async fn release(&self, claim: &Claim) -> Result<(), LockError> {
-        end(&self.file, &claim.name, &claim.holder, None).await?;
-        self.lines.told(&claim.name, 1);
+        let mut transaction = self.file.begin().await?;
+        end(&mut transaction, &claim.name, &claim.holder, None).await?;
+        let others = waiting::others(&mut transaction, &claim.name, self.process).await?;
+        transaction.commit().await?;
+        self.lines.told(&claim.name, others);
         self.lines.released(&claim.name, &claim.holder);
         Ok(())
     }
@@ -237,8 +282,10 @@ async fn live(connection: &mut SqliteConnection, name: &FenceName) -> Result<Opt
 /// Takes back what an attempt did whose commit may or may not happen. What the same holder has extended since is left
 /// alone: it has come again.
 async fn undo(file: SqliteFile, name: FenceName, holder: HolderHash, expires_at: i64, ttl: Duration) {
-    until_done(&name, Moment::now() + ttl, || {
-        end(&file, &name, &holder, Some(expires_at))
+    until_done(&name, Moment::now() + ttl, || async {
+        let mut transaction = file.begin().await?;
+        end(&mut transaction, &name, &holder, Some(expires_at)).await?;
+        Ok::<_, LockError>(transaction.commit().await?)
     })
     .await;
 }
@@ -246,12 +293,11 @@ async fn undo(file: SqliteFile, name: FenceName, holder: HolderHash, expires_at:
 /// Ends the acquisition of this holder, which is good for one acquisition only; with `expires_at` only while that is
 /// when it expires.
 async fn end(
-    file: &SqliteFile,
+    connection: &mut SqliteConnection,
     name: &FenceName,
     holder: &HolderHash,
     expires_at: Option<i64>,
 ) -> Result<(), LockError> {
-    let mut transaction = file.begin().await?;
     sqlx::query(
         "update lock set holder = null, expires_at = 0
           where name = $1 and holder = $2 and expires_at = coalesce($3, expires_at)",
@@ -259,9 +305,9 @@ async fn end(
     .bind(name.as_str())
     .bind(holder.as_bytes().as_slice())
     .bind(expires_at)
-    .execute(&mut *transaction)
+    .execute(connection)
     .await?;
-    Ok(transaction.commit().await?)
+    Ok(())
 }
 
 /// Makes an acquisition last from now on; until when is never the same as before.

@@ -16,6 +16,18 @@ use crate::support::eventually;
 /// More than any server here needs for a few calls on a busy machine.
 const SOON: Duration = Duration::from_secs(10);
 
+/// How many of one process wait for a lock that another process wants once.
+const CROWD: usize = 16;
+
+/// For a fence that many want, with a TTL that nobody's hold comes near.
+fn patient(f: &Fixture) -> Request {
+    Request {
+        ttl: Duration::from_secs(10),
+        wait: Duration::from_secs(60),
+        ..f.request("crowd")
+    }
+}
+
 pub async fn sequences_rise_after_release_and_expiry(f: &Fixture) {
     let first = take(&f.one, &f.request("rise")).await;
     f.one.release(&first.claim).await.unwrap();
@@ -349,5 +361,47 @@ pub async fn contenders_take_turns(f: &Fixture) {
     }
     for contender in contenders {
         contender.await.unwrap();
+    }
+}
+
+/// Those who wait in one process hand the lock to each other, which is quick, and must not go on for ever.
+pub async fn a_process_with_many_waiters_starves_no_other(f: &Fixture) {
+    for (hold, most) in [(Duration::ZERO, 500), (Duration::from_millis(60), 40)] {
+        let (handed, stop) = (Arc::new(AtomicI64::new(0)), Arc::new(AtomicBool::new(false)));
+        let mut crowd = tokio::task::JoinSet::new();
+        for _ in 0..CROWD {
+            let (one, handed, stop) = (f.one.clone(), handed.clone(), stop.clone());
+            let request = patient(f);
+            crowd.spawn(async move {
+                while !stop.load(Ordering::SeqCst) {
+                    let holder = fencegate::Holder::random();
+                    let request = Request {
+                        holder,
+                        ..request.clone()
+                    };
+                    let held = one.acquire(&request).await.unwrap();
+                    handed.fetch_add(1, Ordering::SeqCst);
+                    tokio::time::sleep(hold).await;
+                    one.release(&held.claim).await.unwrap();
+                }
+            });
+        }
+        for _ in 0..3 {
+            let before = handed.load(Ordering::SeqCst);
+            // Everybody is in line again.
+            eventually(SOON, async || handed.load(Ordering::SeqCst) > before + 2).await;
+            let before = handed.load(Ordering::SeqCst);
+            let held = f.other.acquire(&patient(f)).await.unwrap();
+            let passed = handed.load(Ordering::SeqCst) - before;
+            assert!(
+                passed <= most || !f.lets_others,
+                "{passed} hand-overs of {hold:?} each"
+            );
+            f.other.release(&held.claim).await.unwrap();
+        }
+        stop.store(true, Ordering::SeqCst);
+        while let Some(done) = crowd.join_next().await {
+            done.unwrap();
+        }
     }
 }

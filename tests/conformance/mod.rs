@@ -19,6 +19,8 @@ pub struct Fixture {
     pub counts: bool,
     /// Whether a process may renew what another acquired.
     pub renews_anywhere: bool,
+    /// Whether a process lets another have a lock after some hand-overs, and not just by chance.
+    pub lets_others: bool,
     /// Ends them when it is dropped.
     pub _servers: Box<dyn Any + Send>,
 }

@@ -47,6 +47,7 @@ macro_rules! services {
                 counters_go_on_from_the_floor
                 fences_are_strangers
                 contenders_take_turns
+                a_process_with_many_waiters_starves_no_other
             }
         )*
     };
@@ -70,6 +71,7 @@ mod start {
             ttl: Duration::from_millis(600),
             counts: true,
             renews_anywhere: true,
+            lets_others: true,
             _servers: Box::new(folder),
         }
     }
@@ -84,6 +86,7 @@ mod start {
             ttl: Duration::from_millis(600),
             counts: true,
             renews_anywhere: true,
+            lets_others: true,
             _servers: Box::new(server),
         }
     }
@@ -97,6 +100,7 @@ mod start {
             ttl: Duration::from_secs(2),
             counts: false,
             renews_anywhere: true,
+            lets_others: true,
             _servers: Box::new(server),
         }
     }
@@ -112,6 +116,7 @@ mod start {
             ttl: Duration::from_secs(1),
             counts: false,
             renews_anywhere: false,
+            lets_others: true,
             _servers: Box::new(server),
         }
     }
@@ -127,6 +132,7 @@ mod start {
             ttl: Duration::from_millis(600),
             counts: true,
             renews_anywhere: true,
+            lets_others: true,
             _servers: Box::new(server),
         }
     }
@@ -146,6 +152,7 @@ mod start {
             ttl: Duration::from_millis(600),
             counts: true,
             renews_anywhere: true,
+            lets_others: false,
             _servers: Box::new([a, b, c]),
         }
     }

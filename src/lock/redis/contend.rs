@@ -100,7 +100,7 @@ impl Ear<'_> {
         };
         tokio::select! {
             () = self.line.called.notified() => {
-                if self.line.should_let_others() {
+                if self.line.should_let_others(TURN) {
                     tokio::time::sleep(TURN).await;
                 }
             }

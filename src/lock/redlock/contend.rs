@@ -62,7 +62,7 @@ impl Redlock {
             tokio::select! {
                 paused = backoff.pause(busy) => paused?,
                 // Others only ask now and then, and nobody knows whether there are any.
-                () = line.called.notified() => if line.should_let_others() {
+                () = line.called.notified() => if line.should_let_others(TURN) {
                     tokio::time::sleep(TURN).await;
                 }
             }
