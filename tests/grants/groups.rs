@@ -3,12 +3,11 @@
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use fencegate::{
     FenceName, Mark, RecordKey, Sequence, StoreError, Token,
-    guard::postgres::enter,
     rule::Reason,
     store::{Change, Condition, Value, Version, Write, Written},
 };
@@ -17,7 +16,7 @@ use proptest::prelude::*;
 
 use crate::world::{World, name};
 
-fn put(fence: &str, token: &Token, key: &str, text: &str) -> Write {
+pub(super) fn put(fence: &str, token: &Token, key: &str, text: &str) -> Write {
     Write {
         fence: name(fence),
         token: token.mark(),
@@ -30,7 +29,7 @@ fn put(fence: &str, token: &Token, key: &str, text: &str) -> Write {
     }
 }
 
-async fn all(world: &World, writes: &[Write]) -> Vec<Result<Written, StoreError>> {
+pub(super) async fn all(world: &World, writes: &[Write]) -> Vec<Result<Written, StoreError>> {
     join_all(
         writes
             .iter()
@@ -40,7 +39,7 @@ async fn all(world: &World, writes: &[Write]) -> Vec<Result<Written, StoreError>
 }
 
 /// Keeps the lanes busy until dropped, so that what is written meanwhile goes in one batch.
-async fn hold(world: &World) -> sqlx::Transaction<'static, sqlx::Postgres> {
+pub(super) async fn hold(world: &World) -> sqlx::Transaction<'static, sqlx::Postgres> {
     let mut transaction = world.pool().begin().await.unwrap();
     sqlx::query("lock table fencegate.record in access exclusive mode")
         .execute(&mut *transaction)
@@ -223,115 +222,6 @@ async fn what_postgres_refuses_fails_alone() {
     assert_eq!(world.text("f", "k95").await.as_deref(), Some("99"));
 }
 
-/// A sealer waits for a long transaction of an older holder, and the fence's writers wait behind it. Strangers do
-/// not.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_fence_that_is_being_sealed_stalls_nobody_else() {
-    let world = Arc::new(World::postgres().await);
-    let (token, strangers) = (world.grant("f").await, world.grant("g").await);
-    let pool = world.pool();
-    let mut transaction = pool.begin().await.unwrap();
-    enter(&mut transaction, &name("f"), &token.mark()).await.unwrap();
-    let newer = Token {
-        sequence: Sequence::new(token.sequence.get() + 1).unwrap(),
-        ..token.clone()
-    };
-    let seal = tokio::spawn({
-        let (world, newer) = (world.clone(), newer.clone());
-        async move { world.locks.store().seal(&name("f"), &newer.mark()).await.unwrap() }
-    });
-    let waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted";
-    crate::support::eventually(Duration::from_secs(10), async || {
-        sqlx::query_scalar::<_, i64>(waiting)
-            .fetch_one(&pool)
-            .await
-            .unwrap()
-            > 0
-    })
-    .await;
-    // More of them than fit into a batch.
-    let stuck: Vec<_> = (0..1500)
-        .map(|i| {
-            let (world, token) = (world.clone(), token.clone());
-            tokio::spawn(async move { world.put("f", &token, &format!("k{i}"), "x").await })
-        })
-        .collect();
-    let started = Instant::now();
-    let mut passed = 0;
-    while !seal.is_finished() {
-        world
-            .put("g", &strangers, &format!("k{}", passed % 50), "x")
-            .await
-            .unwrap();
-        passed += 1;
-    }
-    assert!(passed >= 4, "{passed} in {:?}", started.elapsed());
-    seal.await.unwrap();
-    for stuck in stuck {
-        match stuck.await.unwrap() {
-            // The sealer lets go once, before it ends the sessions in its way: the mark is still the token then.
-            Ok(_) => {}
-            Err(StoreError::Refused(refusal)) => assert_eq!(refusal.reason, Reason::Stale),
-            Err(error) => panic!("{error}"),
-        }
-    }
-    assert!(world.put("f", &token, "late", "x").await.unwrap_err().is_stale());
-}
-
-/// While a fence is being sealed its writes do not pile up without end, and strangers still pass.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_waits_behind_a_seal_is_bounded() {
-    let world = Arc::new(World::postgres().await);
-    let (token, strangers) = (world.grant("f").await, world.grant("g").await);
-    let pool = world.pool();
-    let mut inside = pool.begin().await.unwrap();
-    enter(&mut inside, &name("f"), &token.mark()).await.unwrap();
-    // A sealer with endless patience.
-    let mut sealing = pool.begin().await.unwrap();
-    let sealer = tokio::spawn(async move {
-        let lock = "select pg_advisory_xact_lock(fencegate.lock_key('f'))";
-        sqlx::query(lock).execute(&mut *sealing).await.unwrap();
-        sealing.rollback().await.unwrap();
-    });
-    let waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted";
-    crate::support::eventually(Duration::from_secs(10), async || {
-        sqlx::query_scalar::<_, i64>(waiting)
-            .fetch_one(&pool)
-            .await
-            .unwrap()
-            > 0
-    })
-    .await;
-    let answered = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let stuck: Vec<_> = (0..30_000)
-        .map(|i| {
-            let (world, token, answered) = (world.clone(), token.clone(), answered.clone());
-            tokio::spawn(async move {
-                let answer = world.put("f", &token, &format!("k{i}"), "x").await;
-                answered.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-                answer
-            })
-        })
-        .collect();
-    // The queue, as many behind the fence, and what is in two batches: no more than that waits.
-    crate::support::eventually(Duration::from_secs(60), async || {
-        world.put("g", &strangers, "k", "x").await.unwrap();
-        answered.load(std::sync::atomic::Ordering::Relaxed) >= 30_000 - 2 * 8192 - 2 * 512
-    })
-    .await;
-    assert!(!sealer.is_finished());
-    inside.rollback().await.unwrap();
-    sealer.await.unwrap();
-    let mut written = 0;
-    for stuck in stuck {
-        match stuck.await.unwrap() {
-            Ok(_) => written += 1,
-            Err(error) => assert!(error.is_retryable(), "{error}"),
-        }
-    }
-    assert!(written >= 8192, "{written}");
-}
-
 /// A stale write costs the database nothing once the mark is known, and nobody is ever admitted that way, nor refused
 /// across epochs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -478,33 +368,6 @@ async fn a_write_that_stands_alone_is_fenced_as_one_in_a_batch() {
         assert!(error.is_stale(), "{error}");
     }
     assert!(world.put("f", &token, "k", "x").await.unwrap_err().is_stale());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_queue_is_bounded() {
-    let world = World::postgres().await;
-    let token = world.grant("f").await;
-    let held = hold(&world).await;
-    let writes: Vec<_> = (0..12_000)
-        .map(|i| put("f", &token, &i.to_string(), "x"))
-        .collect();
-    let writing = all(&world, &writes);
-    let answers = tokio::join!(writing, async {
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        held.rollback().await.unwrap();
-    })
-    .0;
-    let (written, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
-    assert!(
-        written.len() >= 8192 && !refused.is_empty(),
-        "{} written",
-        written.len()
-    );
-    assert!(
-        refused
-            .into_iter()
-            .all(|answer| answer.unwrap_err().is_retryable())
-    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -4,6 +4,7 @@ mod cancelled;
 mod crashes;
 pub mod foreign;
 mod groups;
+mod groups_waiting;
 mod histories;
 mod leases;
 mod many;
