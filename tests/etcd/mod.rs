@@ -1,7 +1,7 @@
-//! What is etcd's own: its keys, its leases, and a lock that goes from hand to hand within a process.
+//! What is etcd's own: a lock that goes from hand to hand within a process, and requests that go together.
 
 mod handover;
-mod leases;
+mod together;
 
 use std::time::Duration;
 

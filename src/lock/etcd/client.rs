@@ -4,10 +4,10 @@
 use std::{sync::Arc, time::Duration};
 
 use etcd_client::{
-    AlarmAction, AlarmType, ConnectOptions, Error, GetOptions, GetResponse, StatusResponse, Txn, TxnResponse,
-    WatchStream,
+    AlarmAction, AlarmType, ConnectOptions, Error, GetOptions, GetResponse, StatusResponse, Txn, WatchStream,
 };
 
+use super::together::{Answer, Together};
 use crate::{
     clock::Moment,
     lock::{LOCK_PREFIX, LockError, host},
@@ -27,6 +27,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Clone)]
 pub(super) struct Client {
     etcd: etcd_client::Client,
+    together: Together,
     shared: Arc<Shared>,
 }
 
@@ -51,7 +52,11 @@ impl Client {
             .with_require_leader(true);
         let shared = Arc::new(Shared { addresses, prefix });
         match etcd_client::Client::connect(&shared.addresses, Some(options)).await {
-            Ok(etcd) => Ok(Self { etcd, shared }),
+            Ok(etcd) => Ok(Self {
+                together: Together::new(etcd.clone()),
+                etcd,
+                shared,
+            }),
             Err(error) => {
                 let service = format!("etcd at {}", shared.addresses.join(","));
                 Err(LockError::Unexpected {
@@ -82,9 +87,19 @@ impl Client {
         format!("{}-probe", self.shared.prefix)
     }
 
-    pub(super) async fn txn(&self, txn: Txn) -> Result<TxnResponse, LockError> {
-        self.call(async || self.etcd.kv_client().txn(txn.clone()).await)
+    /// A transaction that is of one fence alone, together with those of others.
+    pub(super) async fn txn_of(&self, fence: &FenceName, txn: Txn) -> Result<Answer, LockError> {
+        self.call(async || self.together.txn(fence, txn.clone()).await)
             .await
+    }
+
+    /// A transaction by itself.
+    pub(super) async fn txn(&self, txn: Txn) -> Result<Answer, LockError> {
+        self.call(async || {
+            let answer = self.etcd.kv_client().txn(txn.clone()).await?;
+            Ok(Answer::new(&answer))
+        })
+        .await
     }
 
     pub(super) async fn get(&self, key: String, options: GetOptions) -> Result<GetResponse, LockError> {
@@ -95,14 +110,6 @@ impl Client {
                 .await
         })
         .await
-    }
-
-    /// Deletes a key, whichever it is, and says whether it was there; `None` if there was no answer, so that it may
-    /// yet be deleted. Not tried again: who does should compare.
-    pub(super) async fn delete_once(&self, key: String) -> Option<bool> {
-        let mut etcd = self.etcd.kv_client();
-        let answer = tokio::time::timeout(LIMIT, etcd.delete(key, None)).await.ok()?;
-        Some(answer.ok()?.deleted() > 0)
     }
 
     /// Whether a key is there and is the one that was created at that revision.

@@ -7,7 +7,7 @@ use super::{
     entry::{Entry, Value},
     leases::{EtcdLease, Leases, Taken},
     line::{Release, Taker},
-    queue::{Queue, cluster, put},
+    queue::{Queue, put},
 };
 use crate::lock::{Claim, Held, LockError};
 
@@ -46,7 +46,7 @@ impl Drop for Handed {
 
 impl EtcdLocks {
     /// Releases what was acquired here, and calls whoever is next in this process.
-    pub(super) async fn pass_on(&self, claim: &Claim, mut lease: EtcdLease) -> Result<(), LockError> {
+    pub(super) async fn pass_on(&self, claim: &Claim, lease: EtcdLease) -> Result<(), LockError> {
         let line = self.lines.get(&claim.name);
         let handed = match line.as_ref().and_then(|line| line.next_taker()) {
             Some(taker) => match self.hand_over(claim, &lease, taker).await {
@@ -59,10 +59,14 @@ impl EtcdLocks {
         let left = match (handed, line) {
             (Some(left), _) => left,
             (None, Some(_)) => self.leave_and_tell(claim, &lease).await?,
-            (None, None) => self.leave_alone(claim, &mut lease).await?,
+            (None, None) => {
+                let left = self.leave(&claim.name, lease.id, claim.sequence.get()).await?;
+                self.left(claim, None);
+                left
+            }
         };
         if left {
-            self.leases.put_back(&claim.name, lease);
+            self.leases.put_back(lease);
         }
         Ok(())
     }
@@ -74,27 +78,6 @@ impl EtcdLocks {
         let is_left = left.is_some();
         self.left(claim, left);
         Ok(is_left)
-    }
-
-    /// Deletes the key, for whom nobody waits here; `false` if it was over already. With no condition at first: a
-    /// transaction with one costs etcd 3.4 a copy of all that it has not yet written to its database.
-    async fn leave_alone(&self, claim: &Claim, lease: &mut EtcdLease) -> Result<bool, LockError> {
-        let mut left = None;
-        if !lease.is_used_up {
-            lease.is_used_up = true;
-            self.leases.use_up(claim);
-            left = self
-                .client
-                .delete_once(self.client.lock_key(&claim.name, lease.id))
-                .await;
-            lease.is_used_up = left.is_none();
-        }
-        let left = match left {
-            Some(left) => left,
-            None => self.leave(&claim.name, lease.id, claim.sequence.get()).await?,
-        };
-        self.left(claim, None);
-        Ok(left)
     }
 
     fn left(&self, claim: &Claim, queue: Option<Queue>) {
@@ -129,10 +112,9 @@ impl EtcdLocks {
             .when(vec![still, nobody_behind, is_known])
             .and_then(vec![TxnOp::delete(mine, None), put(&its, &value, &next.lease)])
             .or_else(vec![TxnOp::txn(leave)]);
-        let answer = self.client.txn(txn).await?;
-        let (left, put) = match (answer.succeeded(), answer.op_responses().pop()) {
-            // The revision of what a transaction writes.
-            (true, _) => (true, answer.header().map(|header| header.revision())),
+        let mut answer = self.client.txn_of(name, txn).await?;
+        let (left, put) = match (answer.succeeded, answer.responses.pop()) {
+            (true, _) => (true, Some(answer.revision)),
             (false, Some(TxnOpResponse::Txn(leave))) => match leave.op_responses().pop() {
                 Some(TxnOpResponse::Get(get)) => {
                     let put = get.kvs().first().map(|kv| kv.create_revision());
@@ -152,7 +134,7 @@ impl EtcdLocks {
                         holder: taker.holder,
                     },
                     term: next.lease.term(),
-                    identity: self.identity_of(cluster(&answer), &known)?,
+                    identity: self.identity_of(answer.cluster, &known)?,
                 };
                 // Before the taker can release it, and before anybody asks whether the lock is held here.
                 let handed = Handed::new(&self.leases, next, held);

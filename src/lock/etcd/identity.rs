@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use etcd_client::{Compare, CompareOp, Txn, TxnOp, TxnOpResponse};
 use uuid::Uuid;
 
-use super::{EtcdLocks, queue::cluster};
+use super::EtcdLocks;
 use crate::lock::{Identity, Kind, LockError};
 
 /// The number as it was last read: a transaction need not read it if it finds that it is the same still.
@@ -42,10 +42,10 @@ impl EtcdLocks {
             .when(vec![absent])
             .and_then(vec![make, TxnOp::get(key.clone(), None)])
             .or_else(vec![TxnOp::get(key, None)]);
-        let answer = self.client.txn(txn).await?;
-        match answer.op_responses().pop() {
+        let mut answer = self.client.txn(txn).await?;
+        match answer.responses.pop() {
             Some(TxnOpResponse::Get(get)) if !get.kvs().is_empty() => {
-                self.learn_identity(cluster(&answer), get.kvs()[0].value())
+                self.learn_identity(answer.cluster, get.kvs()[0].value())
             }
             _ => Err(self.client.unexpected("its identity cannot be read back")),
         }

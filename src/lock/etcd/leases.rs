@@ -22,8 +22,6 @@ pub(super) struct EtcdLease {
     pub(super) ttl: Duration,
     /// Until when it surely lives.
     pub(super) deadline: Moment,
-    /// Whether a deletion of its key may be under way still, which would take the next key by this lease as well.
-    pub(super) is_used_up: bool,
 }
 
 impl EtcdLease {
@@ -105,7 +103,6 @@ impl Leases {
             id,
             ttl,
             deadline: sent + ttl,
-            is_used_up: false,
         })
     }
 
@@ -119,11 +116,9 @@ impl Leases {
         Ok(alive)
     }
 
-    /// Keeps a lease for the next acquisition, if there can be one. No key may live by it any more.
-    pub(super) fn put_back(&self, name: &FenceName, lease: EtcdLease) {
-        if lease.is_used_up {
-            self.revoke_later(name, lease.id, lease.ttl);
-        } else if !lease.deadline.has_passed() {
+    /// Keeps a lease for the next acquisition. No key may live by it any more.
+    pub(super) fn put_back(&self, lease: EtcdLease) {
+        if !lease.deadline.has_passed() {
             let mut state = self.state();
             state.free.entry(seconds(lease.ttl)).or_default().push(lease);
         }
@@ -162,16 +157,6 @@ impl Leases {
     pub(super) fn recall(&self, claim: &Claim) -> Option<EtcdLease> {
         let state = self.state();
         state.serving.get(&claim.name)?.get(&acquisition(claim)).cloned()
-    }
-
-    /// The key of an acquisition is about to be deleted whichever it is, so its lease will serve nothing else, unless
-    /// the answer says that it is done.
-    pub(super) fn use_up(&self, claim: &Claim) {
-        let mut state = self.state();
-        let serving = state.serving.get_mut(&claim.name);
-        if let Some(lease) = serving.and_then(|serving| serving.get_mut(&acquisition(claim))) {
-            lease.is_used_up = true;
-        }
     }
 
     pub(super) fn forget(&self, claim: &Claim) {
@@ -231,7 +216,7 @@ impl Taken {
     /// It serves nothing after all, and no key lives by it.
     pub(super) fn put_back(mut self) {
         self.settled = true;
-        self.leases.put_back(&self.name, self.lease.clone());
+        self.leases.put_back(self.lease.clone());
     }
 }
 

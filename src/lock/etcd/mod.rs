@@ -17,6 +17,7 @@ mod leases;
 mod line;
 mod queue;
 mod servers;
+mod together;
 
 use async_trait::async_trait;
 use etcd_client::{GetOptions, SortOrder, SortTarget, Txn, TxnOp};
@@ -86,8 +87,7 @@ impl LockService for EtcdLocks {
 
     async fn count(&self) -> Result<Option<i64>, LockError> {
         let probe = Txn::new().and_then(vec![TxnOp::put(self.client.probe_key(), "", None)]);
-        let answer = self.client.txn(probe).await?;
-        Ok(answer.header().map(|header| header.revision()))
+        Ok(Some(self.client.txn(probe).await?.revision))
     }
 
     async fn servers(&self) -> Vec<Server> {
@@ -190,7 +190,6 @@ impl EtcdLocks {
             id: entry.lease,
             ttl: entry.ttl(),
             deadline: Moment::now(),
-            is_used_up: false,
         }))
     }
 }

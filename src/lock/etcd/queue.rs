@@ -1,7 +1,7 @@
 //! A fence's queue of keys: joining it, looking at it, and leaving it, in a transaction each.
 
 use etcd_client::{
-    Compare, CompareOp, GetOptions, PutOptions, SortOrder, SortTarget, Txn, TxnOp, TxnOpResponse, TxnResponse,
+    Compare, CompareOp, GetOptions, PutOptions, SortOrder, SortTarget, Txn, TxnOp, TxnOpResponse,
 };
 
 use super::{
@@ -67,13 +67,10 @@ impl EtcdLocks {
                 .when(vec![nobody, is_known])
                 .and_then(vec![put.clone()])
                 .or_else(instead);
-            let answer = self.client.txn(txn).await?;
-            let cluster = cluster(&answer);
-            // The revision of what a transaction writes.
-            let revision = answer.header().map_or(0, |header| header.revision());
-            let mine = || Entry::put(key.clone(), revision, lease.id, value.clone());
-            let mut responses = answer.op_responses();
-            if answer.succeeded() {
+            let answer = self.client.txn_of(&request.name, txn).await?;
+            let (cluster, mut responses) = (answer.cluster, answer.responses);
+            let mine = || Entry::put(key.clone(), answer.revision, lease.id, value.clone());
+            if answer.succeeded {
                 return Ok(Queue {
                     owner: Some(mine()),
                     mine: Some(mine()),
@@ -142,17 +139,14 @@ impl EtcdLocks {
     /// Looks at the queue without a key in it.
     pub(super) async fn look_at(&self, name: &FenceName) -> Result<Queue, LockError> {
         let nowhere = self.client.queue_key(name);
-        self.look(Txn::new().and_then(self.look_ops(name, &nowhere, None)), &nowhere)
-            .await
+        let look = self.look_ops(name, &nowhere, None);
+        self.look(Txn::new().and_then(look), &nowhere).await
     }
 
     /// Deletes a key if it is still the one that was created at that revision; `false` if it was not.
     pub(super) async fn leave(&self, name: &FenceName, lease: i64, created: i64) -> Result<bool, LockError> {
-        let answer = self
-            .client
-            .txn(self.leaving(name, lease, created, Vec::new()))
-            .await?;
-        Ok(answer.succeeded())
+        let txn = self.leaving(name, lease, created, Vec::new());
+        Ok(self.client.txn_of(name, txn).await?.succeeded)
     }
 
     /// The same, with a look at what is left; `None` if it was not.
@@ -164,9 +158,10 @@ impl EtcdLocks {
     ) -> Result<Option<Queue>, LockError> {
         let key = self.client.lock_key(name, lease);
         let look = self.look_ops(name, &key, None);
-        let answer = self.client.txn(self.leaving(name, lease, created, look)).await?;
-        let queue = || self.read(cluster(&answer), answer.op_responses(), &key);
-        answer.succeeded().then(queue).transpose()
+        let txn = self.leaving(name, lease, created, look);
+        let answer = self.client.txn_of(name, txn).await?;
+        let queue = || self.read(answer.cluster, answer.responses, &key);
+        answer.succeeded.then(queue).transpose()
     }
 
     pub(super) fn leaving(&self, name: &FenceName, lease: i64, created: i64, then: Vec<TxnOp>) -> Txn {
@@ -195,7 +190,7 @@ impl EtcdLocks {
 
     async fn look(&self, txn: Txn, key: &str) -> Result<Queue, LockError> {
         let answer = self.client.txn(txn).await?;
-        self.read(cluster(&answer), answer.op_responses(), key)
+        self.read(answer.cluster, answer.responses, key)
     }
 
     fn read(&self, cluster: u64, responses: Vec<TxnOpResponse>, key: &str) -> Result<Queue, LockError> {
@@ -241,11 +236,4 @@ fn last_two() -> GetOptions {
 
 pub(super) fn put(key: &str, value: &Value, lease: &EtcdLease) -> TxnOp {
     TxnOp::put(key, value.to_json(), Some(PutOptions::new().with_lease(lease.id)))
-}
-
-pub(super) fn cluster(answer: &TxnResponse) -> u64 {
-    answer
-        .header()
-        .map(|header| header.cluster_id())
-        .unwrap_or_default()
 }
