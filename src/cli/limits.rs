@@ -44,6 +44,8 @@ limits! {
     "FENCEGATE_MAX_JSON" max_json: usize, bytes, "BYTES";
     "The most bytes that the bodies of all requests under way have together, beyond the first 16 KiB of each"
     "FENCEGATE_MAX_BODIES" max_bodies: usize, bytes, "BYTES";
+    "The most connections of clients, as far as the limit of open files allows them"
+    "FENCEGATE_MAX_CONNECTIONS" max_connections: usize, number, "NUMBER";
     "The most bytes of a request's head, 8KiB at least"
     "FENCEGATE_MAX_HEAD" max_head: u32, bytes, "BYTES";
     "The most headers of an HTTP/1 request"

@@ -39,6 +39,9 @@ pub struct Config {
     /// The most bytes that the bodies of all requests under way have together, beyond the first 16 KiB of each.
     /// Defaults to 256 MiB.
     pub max_bodies: usize,
+    /// The most connections of clients, as far as the limit of open files allows them. Of those who come beyond, a few
+    /// are told so. Defaults to 20,000.
+    pub max_connections: usize,
     /// The most bytes of a request's head over HTTP/1 (8 KiB at least), and of its headers over HTTP/2.
     /// Defaults to 64 KiB.
     pub max_head: u32,
@@ -98,6 +101,7 @@ impl Default for Config {
             max_transaction: 4 * 1024 * 1024,
             max_json: 16 * 1024,
             max_bodies: 256 * 1024 * 1024,
+            max_connections: 20_000,
             max_head: 64 * 1024,
             max_headers: 100,
             first_head_timeout: Duration::from_secs(10),

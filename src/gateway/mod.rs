@@ -12,6 +12,7 @@ pub mod auth;
 mod body;
 mod conditions;
 mod config;
+mod connections;
 mod dashboard;
 mod events;
 mod exchange;
@@ -58,6 +59,7 @@ use crate::{
 };
 use auth::Client;
 use body::{Bodies, Room};
+use connections::Connections;
 use foreign::Refused;
 use problem::Problem;
 use request_line::Lines;
@@ -74,6 +76,7 @@ struct Gateway {
     /// A place for each lease request that waits.
     waiting: Semaphore,
     bodies: Bodies,
+    connections: Arc<Connections>,
     /// Sees what happens.
     witness: Arc<Witness>,
     /// Work that runs to its end without its client.
@@ -97,13 +100,23 @@ fn routes() -> OpenApiRouter<Arc<Gateway>> {
         .merge(dashboard::routes())
 }
 
-/// All routes, with what every answer has.
-fn router(gateway: Arc<Gateway>) -> Router {
+/// All routes, with what every answer has; and those for who comes when there are too many connections.
+fn routers(gateway: Arc<Gateway>) -> (Router, Router) {
     let lines = Lines::new(gateway.witness.metrics().clone(), gateway.config.log_lines);
     let (routes, _) = routes().split_for_parts();
-    routes
+    let routes = routes
         .fallback(async || Problem::route_not_found())
-        .method_not_allowed_fallback(async || Problem::method_not_allowed())
+        .method_not_allowed_fallback(async || Problem::method_not_allowed());
+    let (when_full, _) = connections::when_full().split_for_parts();
+    let when_full = when_full.fallback(async || Problem::too_many_connections());
+    (
+        with_what_all_have(routes, gateway.clone(), lines.clone()),
+        connections::for_one_request(with_what_all_have(when_full, gateway, lines)),
+    )
+}
+
+fn with_what_all_have(routes: Router<Arc<Gateway>>, gateway: Arc<Gateway>, lines: Arc<Lines>) -> Router {
+    routes
         .layer(middleware::from_fn_with_state(
             gateway.clone(),
             auth::authenticate,
@@ -128,6 +141,7 @@ impl Gateway {
         Self {
             waiting: Semaphore::new(config.max_waiting.min(Semaphore::MAX_PERMITS)),
             bodies: Bodies::new(config.max_bodies),
+            connections: Connections::new(config.max_connections),
             witness: Arc::new(Witness::new(locks.store())),
             locks,
             config,

@@ -2,10 +2,15 @@
 
 use std::{io, net::SocketAddr, sync::Arc};
 
-use axum_server::{Handle, Server, accept::NoDelayAcceptor, tls_rustls::RustlsAcceptor};
+use axum_server::{Handle, Server, tls_rustls::RustlsAcceptor};
 use tokio::net::TcpListener;
 
-use super::{Advertised, Config, Gateway, idempotency, metrics, router, stall::StallAcceptor};
+use super::{
+    Advertised, Config, Gateway,
+    connections::{Door, NotAccepted, PlaceAcceptor},
+    idempotency, metrics, routers,
+    stall::StallAcceptor,
+};
 use crate::{clock::Moment, grant::Locks, lock::given_back};
 
 /// Serves the gateway until `shutdown` ends, and then until the requests that are under way have ended.
@@ -35,14 +40,16 @@ pub async fn serve(
     let _upkeep =
         AbortOnDrop(tokio::spawn(metrics::upkeep(gateway.witness.metrics().clone())).abort_handle());
 
+    let not_accepted = NotAccepted::new(gateway.witness.metrics().clone());
     let mut server = Server::<SocketAddr>::from_listener(listener)
-        .handle(handle)
+        .handle(handle.clone())
         .first_request_timeout(gateway.config.first_head_timeout)
-        .accept_error_handler(|_, error| tracing::warn!(%error, "a connection could not be accepted"));
+        .accept_error_handler(move |_, error| not_accepted.note(error));
     limit(&mut server, &gateway.config);
-    let routes = router(gateway.clone()).into_make_service();
+    let (routes, when_full) = routers(gateway.clone());
+    let routes = Door::new(routes, &handle, &gateway);
     let plain = StallAcceptor {
-        inner: NoDelayAcceptor::new(),
+        inner: PlaceAcceptor::new(&gateway, when_full),
         timeout: gateway.config.stall_timeout,
     };
     match &gateway.config.tls {

@@ -168,8 +168,13 @@ impl Answer {
         let _ = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut bytes))
             .await
             .expect("the gateway closes the connection");
+        Self::parse(&bytes)
+    }
+
+    /// Of all that a connection brought.
+    pub fn parse(bytes: &[u8]) -> Self {
         let end = bytes.windows(4).position(|at| at == b"\r\n\r\n");
-        let end = end.unwrap_or_else(|| panic!("no answer: {:?}", String::from_utf8_lossy(&bytes)));
+        let end = end.unwrap_or_else(|| panic!("no answer: {:?}", String::from_utf8_lossy(bytes)));
         let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
         let mut lines = head.lines();
         let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();

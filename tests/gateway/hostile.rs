@@ -1,6 +1,9 @@
 //! Clients that mean harm: they cost little memory, and others are served meanwhile.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use futures::future::select_all;
 use reqwest::Method;
@@ -33,9 +36,23 @@ struct Attacked {
 
 impl Attacked {
     async fn new(settings: &[(&str, &str)]) -> Self {
-        more_files();
         let program = Program::new();
-        let mut command = program.command(&["serve", "--listen", "127.0.0.1:0"]);
+        let command = program.command(&["serve", "--listen", "127.0.0.1:0"]);
+        Self::run(program, command, settings).await
+    }
+
+    /// Where the system lets it open so many files, and no more.
+    async fn with_files(files: usize) -> Self {
+        let program = Program::new();
+        let serve = format!("ulimit -n {files} && exec \"$0\" serve --listen 127.0.0.1:0");
+        let mut command = Command::new("/bin/sh");
+        command.current_dir(program.folder.path()).env_clear();
+        command.args(["-c", &serve, env!("CARGO_BIN_EXE_fencegate")]);
+        Self::run(program, command, &[]).await
+    }
+
+    async fn run(program: Program, mut command: Command, settings: &[(&str, &str)]) -> Self {
+        more_files();
         command.envs(settings.iter().copied());
         let (process, client) = program.serve(command).await;
         let token = client.lease("a", json!({"ttl": "1h"})).await.expect(201).token();
@@ -59,6 +76,33 @@ impl Attacked {
         // It may be closed in the middle.
         let _ = stream.write_all(bytes).await;
         stream
+    }
+
+    async fn crowd(&self, size: usize) -> Vec<TcpStream> {
+        let mut crowd = Vec::new();
+        for _ in 0..size {
+            crowd.push(self.connect().await);
+        }
+        crowd
+    }
+
+    /// Asks over a connection of its own, until there is an answer at all.
+    async fn ask(&self, path: &str) -> Answer {
+        self.ask_with(path, "Connection: close\r\n").await
+    }
+
+    async fn ask_with(&self, path: &str, header: &str) -> Answer {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{header}\r\n");
+        let mut answer = Vec::new();
+        eventually(PATIENCE, async || {
+            answer.clear();
+            let mut stream = self.send(request.as_bytes()).await;
+            // Closed after the answer, or without one.
+            let _ = stream.read_to_end(&mut answer).await;
+            !answer.is_empty()
+        })
+        .await;
+        Answer::parse(&answer)
     }
 
     async fn put_large(&self) -> Answer {
@@ -86,6 +130,22 @@ impl Attacked {
         self.client.release("b", &token).await.expect(204);
         let took = begun.elapsed();
         assert!(took < Duration::from_secs(10), "served after {took:?}");
+    }
+
+    /// Somebody who was there before the crowd.
+    async fn serves_early(&self, early: &mut TcpStream) {
+        let request = self.put("Content-Length: 1\r\n\r\nv");
+        early.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = [0; 12];
+        let answered = early.read_exact(&mut answer);
+        let answered = tokio::time::timeout(PATIENCE, answered).await;
+        answered.expect("an answer").unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 201");
+    }
+
+    /// How often the log says so.
+    fn said(&self, what: &str) -> usize {
+        self.process.log().matches(what).count()
     }
 
     /// Bytes of memory that the gateway has had at the most.
@@ -243,4 +303,76 @@ async fn whoever_takes_nothing_of_its_answer_is_cut_off() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(taken, MIB);
+}
+
+#[tokio::test]
+async fn who_comes_when_there_are_too_many_connections_is_told_and_probes_are_answered() {
+    let settings = [
+        ("FENCEGATE_MAX_CONNECTIONS", "50"),
+        ("FENCEGATE_FIRST_HEAD_TIMEOUT", "5m"),
+        ("FENCEGATE_HEAD_TIMEOUT", "5m"),
+    ];
+    let gateway = Attacked::new(&settings).await;
+    let begun = Instant::now();
+    let mut early = gateway.connect().await;
+    let mut crowd = gateway.crowd(60).await;
+    gateway.serves_early(&mut early).await;
+    for probe in ["/livez", "/readyz", "/metrics"] {
+        gateway.ask(probe).await.expect(200);
+    }
+    let refused = gateway.ask_with("/v1/fences", "").await;
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(refused.header("connection"), Some("close"));
+    refused.problem(503, "too-many-connections");
+
+    // One line a second, however many come.
+    crowd.extend(gateway.crowd(500).await);
+    eventually(PATIENCE, async || {
+        let text = String::from_utf8(gateway.ask("/metrics").await.body).unwrap();
+        let count = |name: &str| -> u64 {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.expect(name).trim().parse().unwrap()
+        };
+        assert!(count("fencegate_client_connections ") <= 56, "{text}");
+        assert!(
+            count("fencegate_connections_refused_total{how=\"told\"}") >= 4,
+            "{text}"
+        );
+        count("fencegate_connections_refused_total{how=\"closed\"}") >= 500
+    })
+    .await;
+    let (lines, seconds) = (gateway.said("could not be accepted"), begun.elapsed().as_secs());
+    assert!(
+        (1..=seconds as usize + 1).contains(&lines),
+        "{lines} lines in {seconds} s"
+    );
+
+    drop(crowd);
+    eventually(PATIENCE, async || gateway.ask("/v1/fences").await.status == 200).await;
+}
+
+#[tokio::test]
+async fn idle_connections_make_place_for_others() {
+    let settings = [
+        ("FENCEGATE_MAX_CONNECTIONS", "50"),
+        ("FENCEGATE_FIRST_HEAD_TIMEOUT", "1s"),
+    ];
+    let gateway = Attacked::new(&settings).await;
+    let _crowd = gateway.crowd(60).await;
+    eventually(PATIENCE, async || gateway.ask("/v1/fences").await.status == 200).await;
+}
+
+/// Also where the system allows few of them.
+#[tokio::test]
+async fn files_are_left_for_the_store_whoever_comes() {
+    let gateway = Attacked::with_files(256).await;
+    let mut early = gateway.connect().await;
+    let _crowd = gateway.crowd(400).await;
+    gateway.ask("/readyz").await.expect(200);
+    gateway.serves_early(&mut early).await;
+    assert_eq!(
+        gateway.said("the limit of open files allows fewer connections"),
+        1
+    );
+    assert_eq!(gateway.said("Too many open files"), 0);
 }

@@ -61,6 +61,14 @@ pub(super) enum Written {
     Transaction,
 }
 
+/// What became of a connection that was not served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NotServed {
+    Told,
+    Closed,
+    Failed,
+}
+
 /// The metrics of one gateway.
 pub(super) struct Metrics {
     recorder: PrometheusRecorder,
@@ -83,6 +91,8 @@ pub(super) struct Metrics {
     queue: Gauge,
     busy: Gauge,
     idle: Gauge,
+    connections: Gauge,
+    connections_refused: [(NotServed, Counter); 3],
     listeners: Gauge,
     draining: Gauge,
     pub(super) lines_left_out: Counter,
@@ -119,6 +129,7 @@ async fn scrape(State(gateway): State<Arc<Gateway>>) -> Response {
     metrics.queue.set(number(pressure.queued));
     metrics.busy.set(number(pressure.busy));
     metrics.idle.set(number(pressure.idle));
+    metrics.connections.set(number(gateway.connections.count()));
     metrics
         .listeners
         .set(number(gateway.witness.events().listeners()));
@@ -160,6 +171,12 @@ impl Metrics {
             Outcomes(outcomes.map(|outcome| (outcome, counter(&WRITES, &[kind, outcome]))))
         };
         let reasons = [Reason::Stale, Reason::HolderMismatch, Reason::Unsealed];
+        let not_served = [
+            (NotServed::Told, "told"),
+            (NotServed::Closed, "closed"),
+            (NotServed::Failed, "failed"),
+        ]
+        .map(|(how, name)| (how, counter(&CONNECTIONS_REFUSED, &[name])));
         gauge(&BUILD, &[env!("CARGO_PKG_VERSION")]).set(1.0);
         Self {
             requests: Requests::default(),
@@ -181,6 +198,8 @@ impl Metrics {
             queue: gauge(&QUEUE, &[]),
             busy: gauge(&CONNECTIONS, &["busy"]),
             idle: gauge(&CONNECTIONS, &["idle"]),
+            connections: gauge(&CLIENT_CONNECTIONS, &[]),
+            connections_refused: not_served,
             listeners: gauge(&LISTENERS, &[]),
             draining: gauge(&DRAINING, &[]),
             lines_left_out: counter(&LINES_LEFT_OUT, &[]),
@@ -203,6 +222,13 @@ impl Metrics {
 
     pub(super) fn refused(&self, reason: Reason) {
         if let Some((_, counter)) = self.refusals.iter().find(|(known, _)| *known == reason) {
+            counter.increment(1);
+        }
+    }
+
+    /// A connection was not served.
+    pub(super) fn not_served(&self, how: NotServed) {
+        if let Some((_, counter)) = self.connections_refused.iter().find(|(known, _)| *known == how) {
             counter.increment(1);
         }
     }

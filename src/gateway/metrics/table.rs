@@ -61,6 +61,10 @@ metrics! {
         "Writes that wait for a batch (Postgres).";
     CONNECTIONS, Kind::Gauge, "store_connections", ["state"],
         "Connections to the store: `busy` and `idle`.";
+    CLIENT_CONNECTIONS, Kind::Gauge, "client_connections", [],
+        "Connections of clients.";
+    CONNECTIONS_REFUSED, Kind::Counter, "connections_refused_total", ["how"],
+        "Connections that were not served. There were too many: `told`, for one request, with a 503; `closed` at once. `failed`: the handshake did, or there was no file left for it.";
     LISTENERS, Kind::Gauge, "event_listeners", [],
         "Clients that listen to `/v1/events`.";
     DRAINING, Kind::Gauge, "draining", [],

@@ -13,8 +13,10 @@ use crate::gateway::problem::kinds::*;
 
 /// Whatever is asked.
 const ANY: &[Kind] = &[INTERNAL];
+/// Whatever is asked, but by probes.
+const CROWD: &[Kind] = &[TOO_MANY_CONNECTIONS];
 /// Calls about fences, by clients that have rights on them.
-const ON_FENCES: &[Kind] = &[UNAUTHENTICATED, NAME_MALFORMED, FORBIDDEN];
+const ON_FENCES: &[Kind] = &[TOO_MANY_CONNECTIONS, UNAUTHENTICATED, NAME_MALFORMED, FORBIDDEN];
 const QUERY: &[Kind] = &[QUERY_MALFORMED];
 const BODY: &[Kind] = &[BODY_MALFORMED, BODY_TOO_LARGE, BODY_TIMEOUT, TOO_MANY_BODIES];
 const TOKEN: &[Kind] = &[TOKEN_REQUIRED, TOKEN_MALFORMED];
@@ -52,7 +54,7 @@ calls! {
         &[LOCK_HELD, EPOCH_CHANGED, LOCK_SERVICE_REGRESSED, TOO_MANY_WAITING, DRAINING];
     Renew: ON_FENCES, BODY, TOKEN, &[TOKEN_UNSEALED], SERVICE, &[LEASE_LOST, LEASE_ELSEWHERE];
     Release: ON_FENCES, QUERY, TOKEN, &[TOKEN_UNSEALED], STORE, SERVICE, WRITE, &[LOCK_FOREIGN, NOT_ALLOWED];
-    ListFences: QUERY, STORE, &[UNAUTHENTICATED];
+    ListFences: CROWD, QUERY, STORE, &[UNAUTHENTICATED];
     ShowFence: ON_FENCES, STORE, &[FENCE_NOT_FOUND];
     Check: ON_FENCES, TOKEN, GUARD, FOREIGN, STORE;
     Read: ON_FENCES, &[TOKEN_MALFORMED], GUARD, FOREIGN, STORE, &[RECORD_NOT_FOUND];
@@ -67,8 +69,8 @@ calls! {
     Live: ;
     Ready: ;
     Scrape: &[UNAUTHENTICATED];
-    Describe: ;
-    Dashboard: ;
+    Describe: CROWD;
+    Dashboard: CROWD;
 }
 
 /// One answer for each status, which names all its types.

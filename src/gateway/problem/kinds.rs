@@ -58,6 +58,7 @@ kinds! {
     TOO_MANY_WAITING, SERVICE_UNAVAILABLE, "too-many-waiting", "Too many lease requests are waiting";
     TOO_MANY_LISTENING, SERVICE_UNAVAILABLE, "too-many-listening", "Too many clients listen to events";
     TOO_MANY_BODIES, SERVICE_UNAVAILABLE, "too-many-bodies", "Too much is being sent";
+    TOO_MANY_CONNECTIONS, SERVICE_UNAVAILABLE, "too-many-connections", "Too many clients are connected";
     DRAINING, SERVICE_UNAVAILABLE, "draining", "The gateway is stopping";
     RECORD_NOT_FOUND, NOT_FOUND, "record-not-found", "There is no such record";
     FENCE_NOT_FOUND, NOT_FOUND, "fence-not-found", "There is no such fence";

@@ -109,6 +109,14 @@ impl Problem {
         .retry_after(SOON)
     }
 
+    pub(in crate::gateway) fn too_many_connections() -> Self {
+        Self::new(
+            TOO_MANY_CONNECTIONS,
+            "there are as many connections as there may be: come back later, or ask another gateway",
+        )
+        .retry_after(SOON)
+    }
+
     pub(in crate::gateway) fn too_many_listening(limit: usize) -> Self {
         Self::new(
             TOO_MANY_LISTENING,
