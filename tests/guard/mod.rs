@@ -2,6 +2,7 @@
 
 mod examples;
 mod migrations;
+mod one_message;
 mod protect;
 mod random;
 mod rejections;
