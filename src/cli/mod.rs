@@ -20,6 +20,8 @@ mod limits;
 mod logging;
 mod migrate;
 mod output;
+#[cfg(feature = "postgres")]
+mod protect;
 mod read;
 mod rebase;
 mod rejections;
@@ -96,6 +98,12 @@ enum Verb {
     Doctor(doctor::Doctor),
     /// Bring the store's tables up to this version
     Migrate(migrate::Migrate),
+    /// Have a table of yours written only under its fence
+    #[cfg(feature = "postgres")]
+    Protect(protect::Protect),
+    /// Take that back
+    #[cfg(feature = "postgres")]
+    Unprotect(protect::Unprotect),
     /// Raise the epoch, when the numbers of before cannot be trusted any more
     Rebase(rebase::Rebase),
     /// Say how the store is replicated
@@ -130,6 +138,10 @@ pub async fn run() -> ExitCode {
         Verb::Rejections(verb) => verb.run().await,
         Verb::Doctor(verb) => verb.run().await,
         Verb::Migrate(verb) => verb.run().await.map(|()| ExitCode::SUCCESS),
+        #[cfg(feature = "postgres")]
+        Verb::Protect(verb) => verb.run().await.map(|()| ExitCode::SUCCESS),
+        #[cfg(feature = "postgres")]
+        Verb::Unprotect(verb) => verb.run().await.map(|()| ExitCode::SUCCESS),
         Verb::Rebase(verb) => verb.run().await.map(|()| ExitCode::SUCCESS),
         Verb::Declare(verb) => verb.run().await.map(|()| ExitCode::SUCCESS),
         Verb::Completions(verb) => verb.run(),

@@ -78,7 +78,8 @@ pub(super) async fn look_into_named_store(flag: &Option<String>) -> anyhow::Resu
     look_into_store(&named_store(flag)?).await
 }
 
-fn named_store(flag: &Option<String>) -> anyhow::Result<String> {
+/// The store that is named.
+pub(super) fn named_store(flag: &Option<String>) -> anyhow::Result<String> {
     store(flag).context("no store is named: give --store URL, or set FENCEGATE_STORE")
 }
 

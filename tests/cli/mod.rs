@@ -5,6 +5,7 @@ mod doctor;
 mod errors;
 mod histories;
 mod leases;
+mod protect;
 mod records;
 mod shell;
 

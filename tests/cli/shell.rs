@@ -12,7 +12,7 @@ async fn there_are_completions_for_the_usual_shells() {
         let run = program
             .run(&mut program.command(&["completions", shell]))
             .ends_with(0);
-        for word in ["rejections", "acquire", "gateway"] {
+        for word in ["rejections", "acquire", "gateway", "unprotect"] {
             assert!(run.out.contains(word), "{shell}: no {word}");
         }
     }
