@@ -59,7 +59,7 @@ impl Clock {
     fn run(&self, options: &[&str], script: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fencegate"));
         command
-            .args(["run", "--fence", "nightly", "--ttl", "3s"])
+            .args(["run", "--fence", "nightly", "--ttl", "6s"])
             .args(options)
             .args(["--", "sh", "-c", script])
             .env_remove("FENCEGATE_HELD_FENCE")
@@ -79,7 +79,7 @@ async fn is_kept(store: &str, locks: &str) {
     let (begun, ahead, next, back) = (file("begun"), file("ahead"), file("next"), file("back"));
     let until = |at: &Path| format!("while ! test -e {}; do sleep 0.1; done; date +%s;", at.display());
     let script = format!(
-        "date +%s; touch {}; {} sleep 4; touch {}; {} sleep 4; echo kept",
+        "date +%s; touch {}; {} sleep 7; touch {}; {} sleep 7; echo kept",
         begun.display(),
         until(&ahead),
         next.display(),
@@ -143,7 +143,7 @@ async fn a_lease_is_lost_in_its_time_when_the_clock_goes_back() {
     etcd.stop();
     clock.jump(-DAY);
     // The TTL, and what a busy machine takes.
-    eventually(Duration::from_secs(8), async || ended.exists()).await;
+    eventually(Duration::from_secs(12), async || ended.exists()).await;
     etcd.cont();
     let output = tokio::time::timeout(PATIENCE, child.wait_with_output());
     let output = output.await.expect("it ends").unwrap();

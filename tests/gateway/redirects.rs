@@ -118,11 +118,21 @@ fn at_its_own(config: &mut Config, url: &str) {
     config.advertise = Some(url.parse().unwrap());
 }
 
-fn short() -> AcquireOptions {
+fn of(ttl: Duration) -> AcquireOptions {
     AcquireOptions {
-        ttl: Some(TTL),
+        ttl: Some(ttl),
         ..AcquireOptions::default()
     }
+}
+
+/// For leases whose end is waited for.
+fn short() -> AcquireOptions {
+    of(TTL)
+}
+
+/// For longer than any test takes, and no longer than the server allows.
+fn long() -> AcquireOptions {
+    of(Duration::from_secs(60))
 }
 
 fn fence() -> FenceName {
@@ -134,7 +144,7 @@ async fn a_renewal_is_sent_to_the_gateway_that_granted_the_lease() {
     let place = Place::new().await;
     let ((_one, here), (_other, there)) = (place.gateway(at_its_own).await, place.gateway(at_its_own).await);
     let (client, elsewhere) = (place.client(&here), place.client(&there));
-    let granted = client.grant(&fence(), &short()).await.unwrap();
+    let granted = client.grant(&fence(), &long()).await.unwrap();
 
     let token = granted.token.expose();
     let answer = place.ask(Method::PUT, &there, "a:b c", Some(&token), "").await;
@@ -168,7 +178,7 @@ async fn a_renewal_is_sent_to_the_gateway_that_granted_the_lease() {
                 .is_lost()
         );
     }
-    let next = elsewhere.grant(&fence(), &short()).await.unwrap();
+    let next = elsewhere.grant(&fence(), &long()).await.unwrap();
     client.release(&fence(), &next.token).await.unwrap();
     assert!(
         elsewhere
@@ -190,14 +200,14 @@ async fn a_lease_lives_on_when_its_renewals_come_to_another_gateway() {
     // Nobody else gets it, for as long as it would have lasted twice.
     let waiting = AcquireOptions {
         wait: Some(TTL * 2),
-        ..short()
+        ..long()
     };
     let busy = place.client(&there).grant(&fence(), &waiting).await.unwrap_err();
     assert!(busy.is_busy(), "{busy}");
     assert!(!lease.is_lost());
     lease.renew().await.unwrap();
     lease.release().await.unwrap();
-    place.client(&there).grant(&fence(), &short()).await.unwrap();
+    place.client(&there).grant(&fence(), &long()).await.unwrap();
 }
 
 #[tokio::test]
@@ -226,11 +236,7 @@ async fn who_lost_the_answer_to_its_acquisition_finds_the_lease_through_another_
         assert_eq!(again.token.expose(), granted.token());
     }
     // Others wait for it as ever.
-    let busy = place
-        .client(&there)
-        .grant(&name("f"), &short())
-        .await
-        .unwrap_err();
+    let busy = place.client(&there).grant(&name("f"), &long()).await.unwrap_err();
     assert!(busy.is_busy(), "{busy}");
 }
 
@@ -242,11 +248,7 @@ async fn a_lease_ends_with_the_gateway_that_granted_it() {
     let (_other, there) = place.gateway(at_its_own).await;
     let (client, elsewhere) = (place.client(&here), place.client(&there));
     let granted = client.grant(&fence(), &short()).await.unwrap();
-    let long = AcquireOptions {
-        ttl: Some(Duration::from_secs(60)),
-        ..AcquireOptions::default()
-    };
-    let kept = client.grant(&name("kept"), &long).await.unwrap();
+    let kept = client.grant(&name("kept"), &long()).await.unwrap();
     process.kill9();
 
     // While ZooKeeper holds the session, nobody can tell whether that gateway is to come back.
@@ -258,7 +260,7 @@ async fn a_lease_ends_with_the_gateway_that_granted_it() {
     // Then the lock is free, and the old lease is over.
     let waiting = AcquireOptions {
         wait: Some(PATIENCE),
-        ..short()
+        ..long()
     };
     let next = elsewhere.grant(&fence(), &waiting).await.unwrap();
     assert!(next.token.sequence > granted.token.sequence);
@@ -286,7 +288,7 @@ async fn without_an_address_the_renewal_fails_elsewhere_and_nothing_is_lost() {
     let (_one, here) = place.gateway(|_, _| ()).await;
     let (_other, there) = place.gateway(at_its_own).await;
     let client = place.client(&here);
-    let granted = client.grant(&name("f"), &short()).await.unwrap();
+    let granted = client.grant(&name("f"), &long()).await.unwrap();
     let token = granted.token.expose();
     let answer = place.ask(Method::PUT, &there, "f", Some(&token), "").await;
     let problem = answer.problem(421, "lease-elsewhere");
@@ -315,7 +317,7 @@ async fn gateways_that_send_on_in_a_circle_are_not_followed_for_ever() {
         at_its_own(&mut config, wrong);
         gateways.push(place.gateway_at(listener, config).await);
     }
-    let granted = place.client(&urls[0]).grant(&name("f"), &short()).await.unwrap();
+    let granted = place.client(&urls[0]).grant(&name("f"), &long()).await.unwrap();
     let (lost, f) = (place.client(&urls[1]), name("f"));
     let error = tokio::time::timeout(PATIENCE, lost.renew(&f, &granted.token))
         .await
@@ -352,7 +354,7 @@ async fn a_token_that_came_over_tls_is_not_sent_on_without() {
         .patience(Duration::ZERO)
         .build()
         .unwrap();
-    let granted = place.client(&here).grant(&name("f"), &short()).await.unwrap();
+    let granted = place.client(&here).grant(&name("f"), &long()).await.unwrap();
     match client.renew(&name("f"), &granted.token).await.unwrap_err() {
         ClientError::Redirect {
             gateway,
