@@ -1,6 +1,6 @@
 //! Lock services that forget. The store is an SQLite file, which does not.
 
-use std::path::Path;
+use std::{path::Path, time::Instant};
 
 use fencegate::{GrantError, LockError, Locks, Token, connect};
 use redis::AsyncCommands;
@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::{goes_on, grant, put, rebase};
 use crate::{
-    support::{Etcd, Redis, ZooKeeper, folder},
+    support::{Etcd, Redis, ZooKeeper, eventually::PATIENCE, folder},
     world::etcd_url,
 };
 
@@ -127,7 +127,14 @@ async fn etcd_with_its_data_folder_copied_back_and_nobody_asked() {
 
 /// The next grant raises the epoch, once, by itself.
 async fn goes_on_after_auto_rebase(locks: &Locks, why: &str, old: &[&Token]) {
-    let granted = grant(locks).await.unwrap();
+    let began = Instant::now();
+    let granted = loop {
+        match grant(locks).await {
+            // It takes a client a while to see that its session is gone with the server's data.
+            Err(GrantError::Lock(LockError::Unavailable { .. })) if began.elapsed() < PATIENCE => {}
+            granted => break granted.unwrap(),
+        }
+    };
     for token in old {
         assert!(put(locks, token).await.unwrap_err().is_stale());
     }
