@@ -2,9 +2,8 @@
 
 use std::{any::Any, time::Duration};
 
-use fencegate::{FenceName, Locks, Options, RecordKey, Token, connect};
 use fencegate::{
-    StoreError,
+    FenceName, Locks, Options, RecordKey, Sequence, StoreError, Token, connect,
     store::{Change, Condition, Value, Write, Written},
 };
 
@@ -144,6 +143,14 @@ impl World {
             .await
             .unwrap()?;
         Some(String::from_utf8(record.value.bytes).unwrap())
+    }
+}
+
+/// The token of the holder after this one.
+pub fn next(token: &Token) -> Token {
+    Token {
+        sequence: Sequence::new(token.sequence.get() + 1).unwrap(),
+        ..token.clone()
     }
 }
 

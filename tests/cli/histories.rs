@@ -168,6 +168,15 @@ impl Site {
         }
     }
 
+    /// One whose store's server has come back on another timeline, and the token of the writer from before.
+    async fn recovered(flags: &[&str]) -> (Self, String) {
+        let mut site = Self::open(flags).await;
+        let token = site.holder().await;
+        site.is_ready(true).await;
+        site.recover().await;
+        (site, token)
+    }
+
     /// Puts the store's server on another timeline, as a recovery to a point in time does.
     async fn recover(&mut self) {
         self.server.process().end_by(rustix::process::Signal::INT).await;
@@ -290,10 +299,7 @@ fn psql(server: &Postgres, sql: &str) -> String {
 
 #[tokio::test]
 async fn a_quarantine_lasts_until_the_operator_rebases() {
-    let mut site = Site::open(&[]).await;
-    let token = site.holder().await;
-    site.is_ready(true).await;
-    site.recover().await;
+    let (site, token) = Site::recovered(&[]).await;
     site.is_quarantined(&token).await;
 
     let rebase = [
@@ -326,9 +332,7 @@ async fn a_quarantine_lasts_until_the_operator_rebases() {
 
 #[tokio::test]
 async fn a_quarantine_ends_when_every_commit_is_declared_to_be_there() {
-    let mut site = Site::open(&[]).await;
-    let token = site.holder().await;
-    site.recover().await;
+    let (site, token) = Site::recovered(&[]).await;
     site.is_quarantined(&token).await;
 
     let declare = [
@@ -353,9 +357,7 @@ async fn a_quarantine_ends_when_every_commit_is_declared_to_be_there() {
 
 #[tokio::test]
 async fn a_gateway_that_rebases_by_itself_is_ready_and_the_next_lease_mends_it() {
-    let mut site = Site::open(&["--auto-rebase"]).await;
-    let token = site.holder().await;
-    site.recover().await;
+    let (site, token) = Site::recovered(&["--auto-rebase"]).await;
     // Or no lease would be asked of it, and nothing would ever be mended.
     site.is_ready(true).await;
     let write = site.client.put("a", "k", &token, "late").await;

@@ -14,17 +14,22 @@ async fn begin(future: &mut Pin<&mut impl Future<Output = Result<Held, LockError
     assert!(begun.is_err(), "the lock is taken");
 }
 
+/// Releases the lock while somebody waits for it in this process, who has it next.
+async fn hand_over(locks: &EtcdLocks, held: &Held) -> Held {
+    let waiting = waiting();
+    let mut next = pin!(locks.acquire(&waiting));
+    begin(&mut next).await;
+    locks.release(&held.claim).await.unwrap();
+    next.await.unwrap()
+}
+
 #[tokio::test]
 async fn it_takes_one_transaction() {
     let server = Etcd::start().await;
     let locks = locks(server.endpoint()).await;
     let mut stranger = stranger(&server).await;
     let held = locks.acquire(&request()).await.unwrap();
-    let waiting = waiting();
-    let mut next = pin!(locks.acquire(&waiting));
-    begin(&mut next).await;
-    locks.release(&held.claim).await.unwrap();
-    let next = next.await.unwrap();
+    let next = hand_over(&locks, &held).await;
     assert_eq!(
         next.claim.sequence.get(),
         held.claim.sequence.get() + 1,
@@ -88,16 +93,12 @@ async fn each_lock_shows_the_history_that_it_is_of() {
     let locks = locks(server.endpoint()).await;
     let mut stranger = stranger(&server).await;
     let mut held = locks.acquire(&request()).await.unwrap();
-    for hand_over in [false, true, false, true] {
+    for on in [false, true, false, true] {
         let other = Uuid::new_v4();
         assert_ne!(held.identity.instance, other);
         stranger.put(IDENTITY, other.to_string(), None).await.unwrap();
-        held = if hand_over {
-            let waiting = waiting();
-            let mut next = pin!(locks.acquire(&waiting));
-            begin(&mut next).await;
-            locks.release(&held.claim).await.unwrap();
-            next.await.unwrap()
+        held = if on {
+            hand_over(&locks, &held).await
         } else {
             locks.release(&held.claim).await.unwrap();
             locks.acquire(&request()).await.unwrap()

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fencegate::{
-    FenceName,
+    FenceName, Token,
     client::{AcquireOptions, Client, ClientError},
     gateway::Config,
 };
@@ -139,6 +139,12 @@ fn fence() -> FenceName {
     name("a:b c")
 }
 
+/// This lease is not renewed any more.
+async fn is_over(client: &Client, token: &Token) {
+    let error = client.renew(&fence(), token).await.unwrap_err();
+    assert!(error.is_lost(), "{error}");
+}
+
 #[tokio::test]
 async fn a_renewal_is_sent_to_the_gateway_that_granted_the_lease() {
     let place = Place::new().await;
@@ -170,23 +176,11 @@ async fn a_renewal_is_sent_to_the_gateway_that_granted_the_lease() {
         .await
         .expect(204);
     for client in [&client, &elsewhere] {
-        assert!(
-            client
-                .renew(&fence(), &granted.token)
-                .await
-                .unwrap_err()
-                .is_lost()
-        );
+        is_over(client, &granted.token).await;
     }
     let next = elsewhere.grant(&fence(), &long()).await.unwrap();
     client.release(&fence(), &next.token).await.unwrap();
-    assert!(
-        elsewhere
-            .renew(&fence(), &next.token)
-            .await
-            .unwrap_err()
-            .is_lost()
-    );
+    is_over(&elsewhere, &next.token).await;
 }
 
 #[tokio::test]
@@ -264,13 +258,7 @@ async fn a_lease_ends_with_the_gateway_that_granted_it() {
     };
     let next = elsewhere.grant(&fence(), &waiting).await.unwrap();
     assert!(next.token.sequence > granted.token.sequence);
-    assert!(
-        elsewhere
-            .renew(&fence(), &granted.token)
-            .await
-            .unwrap_err()
-            .is_lost()
-    );
+    is_over(&elsewhere, &granted.token).await;
 
     // One that is started again at that address knows nothing of what went before.
     let (_process, _) = place.process(&program, &port).await;

@@ -13,8 +13,10 @@ use fencegate::{
 };
 use futures::future::join_all;
 use proptest::prelude::*;
+use sqlx::{AssertSqlSafe, PgPool};
+use tokio::task::JoinHandle;
 
-use crate::world::{World, name};
+use crate::world::{World, name, next};
 
 pub(super) fn put(fence: &str, token: &Token, key: &str, text: &str) -> Write {
     Write {
@@ -46,6 +48,29 @@ pub(super) async fn hold(world: &World) -> sqlx::Transaction<'static, sqlx::Post
         .await
         .unwrap();
     transaction
+}
+
+/// The next holder of the fence `f` begins to seal it.
+pub(super) fn seal_next(world: &Arc<World>, token: &Token) -> JoinHandle<()> {
+    let (world, newer) = (world.clone(), next(token));
+    tokio::spawn(async move {
+        world.locks.store().seal(&name("f"), &newer.mark()).await.unwrap();
+    })
+}
+
+/// Until somebody waits for a fence: whoever seals it, or whom a sealer keeps out.
+pub(super) async fn a_fence_is_waited_for(pool: &PgPool) {
+    waited_for(pool, "locktype = 'advisory' and not granted").await;
+}
+
+/// Until the server has such a lock.
+async fn waited_for(pool: &PgPool, which: &str) {
+    let count = format!("select count(*) from pg_locks where {which}");
+    crate::support::eventually(Duration::from_secs(10), async || {
+        let count = sqlx::query_scalar::<_, i64>(AssertSqlSafe(&*count));
+        count.fetch_one(pool).await.unwrap() > 0
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -325,32 +350,9 @@ async fn a_write_that_stands_alone_is_fenced_as_one_in_a_batch() {
         let (world, token) = (world.clone(), token.clone());
         async move { world.put("f", &token, "k", "3").await }
     });
-    let queued = "select count(*) from pg_locks where not granted";
-    crate::support::eventually(Duration::from_secs(10), async || {
-        sqlx::query_scalar::<_, i64>(queued)
-            .fetch_one(&pool)
-            .await
-            .unwrap()
-            > 0
-    })
-    .await;
-    let newer = Token {
-        sequence: Sequence::new(token.sequence.get() + 1).unwrap(),
-        ..token.clone()
-    };
-    let seal = tokio::spawn({
-        let (world, newer) = (world.clone(), newer.clone());
-        async move { world.locks.store().seal(&name("f"), &newer.mark()).await.unwrap() }
-    });
-    crate::support::eventually(Duration::from_secs(10), async || {
-        let waits = "select count(*) from pg_locks where locktype = 'advisory' and not granted";
-        sqlx::query_scalar::<_, i64>(waits)
-            .fetch_one(&pool)
-            .await
-            .unwrap()
-            > 0
-    })
-    .await;
+    waited_for(&pool, "not granted").await;
+    let seal = seal_next(&world, &token);
+    a_fence_is_waited_for(&pool).await;
     // Behind a seal that waits, the next write is passed over, and is stale when its turn comes.
     let late = tokio::spawn({
         let token = token.clone();

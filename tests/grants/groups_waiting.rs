@@ -5,9 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fencegate::{Sequence, StoreError, Token, guard::postgres::enter, rule::Reason};
+use fencegate::{StoreError, guard::postgres::enter, rule::Reason};
 
-use super::groups::{all, hold, put};
+use super::groups::{a_fence_is_waited_for, all, hold, put, seal_next};
 use crate::world::{World, name};
 
 /// A sealer waits for a long transaction of an older holder, and the fence's writers wait behind it. Strangers do
@@ -19,23 +19,8 @@ async fn a_fence_that_is_being_sealed_stalls_nobody_else() {
     let pool = world.pool();
     let mut transaction = pool.begin().await.unwrap();
     enter(&mut transaction, &name("f"), &token.mark()).await.unwrap();
-    let newer = Token {
-        sequence: Sequence::new(token.sequence.get() + 1).unwrap(),
-        ..token.clone()
-    };
-    let seal = tokio::spawn({
-        let (world, newer) = (world.clone(), newer.clone());
-        async move { world.locks.store().seal(&name("f"), &newer.mark()).await.unwrap() }
-    });
-    let waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted";
-    crate::support::eventually(Duration::from_secs(10), async || {
-        sqlx::query_scalar::<_, i64>(waiting)
-            .fetch_one(&pool)
-            .await
-            .unwrap()
-            > 0
-    })
-    .await;
+    let seal = seal_next(&world, &token);
+    a_fence_is_waited_for(&pool).await;
     // More of them than fit into a batch.
     let stuck: Vec<_> = (0..1500)
         .map(|i| {
@@ -80,15 +65,7 @@ async fn what_waits_behind_a_seal_is_bounded() {
         sqlx::query(lock).execute(&mut *sealing).await.unwrap();
         sealing.rollback().await.unwrap();
     });
-    let waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted";
-    crate::support::eventually(Duration::from_secs(10), async || {
-        sqlx::query_scalar::<_, i64>(waiting)
-            .fetch_one(&pool)
-            .await
-            .unwrap()
-            > 0
-    })
-    .await;
+    a_fence_is_waited_for(&pool).await;
     let answered = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let stuck: Vec<_> = (0..30_000)
         .map(|i| {

@@ -1,10 +1,9 @@
 //! Transactions that are sent as one message: what is entered there holds to the end of it, or is not entered.
 
-use super::{
-    session::{LEVELS, Session, waits_for_lock},
-    traps_alone::next,
-};
-use crate::world::World;
+use fencegate::Token;
+
+use super::session::{LEVELS, Session, waits_for_lock};
+use crate::world::{World, next};
 
 const TABLES: &str = "
     create table open (id int);
@@ -53,16 +52,20 @@ const NOT_HELD: &[&str] = &[
     "select 1 as begin; ENTER; insert into open values (1)",
 ];
 
-async fn session(world: &World) -> (Session, fencegate::Token) {
+async fn session(world: &World) -> (Session, Token) {
     let token = world.grant("f").await;
     let mut session = Session::open(&world.postgres.as_ref().unwrap().url()).await;
     session.run(TABLES).await.unwrap();
-    let told = format!(
-        "set test.token = '{}'; prepare entering as {ENTER}",
-        token.expose()
-    );
-    session.run(&told).await.unwrap();
+    shows(&mut session, &token).await;
+    let prepared = format!("prepare entering as {ENTER}");
+    session.run(&prepared).await.unwrap();
     (session, token)
+}
+
+/// It enters with this token from now on.
+async fn shows(session: &mut Session, token: &Token) {
+    let told = format!("set test.token = '{}'", token.expose());
+    session.run(&told).await.unwrap();
 }
 
 fn message(text: &str) -> String {
@@ -132,8 +135,7 @@ async fn a_stale_message_waits_and_is_refused() {
         first.run("rollback").await.unwrap();
         assert_eq!(first.run("select from open").await, Ok(0), "{level}");
         token = newer;
-        let told = format!("set test.token = '{}'", token.expose());
-        first.run(&told).await.unwrap();
+        shows(&mut first, &token).await;
     }
 }
 
@@ -157,8 +159,7 @@ async fn the_newer_holder_waits_for_the_end_of_the_transaction() {
         assert_eq!(waiting.await.unwrap(), Ok(1));
         Session::open(&url).await.seal("f", &newer).await.unwrap();
         token = newer;
-        let told = format!("set test.token = '{}'", token.expose());
-        first.run(&told).await.unwrap();
+        shows(&mut first, &token).await;
     }
 }
 

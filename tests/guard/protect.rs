@@ -347,7 +347,7 @@ async fn report_mode_lets_pass_and_tells() {
         .await
         .unwrap();
     let f = table.f.clone();
-    let newer = super::traps_alone::next(&f);
+    let newer = crate::world::next(&f);
     table.session.seal("f", &newer).await.unwrap();
     let stale = format!("set fencegate.entered = E'\\nf\\t{}'", f.expose());
     table.session.run(&stale).await.unwrap();

@@ -13,7 +13,7 @@ async fn a_crowd(locks: Locks, begin: impl AsyncFn(&fencegate::Lease) -> Result<
     };
     let lease = locks.acquire_with("f", options).await.unwrap();
     let token = lease.token().clone();
-    let newer = super::traps_alone::next(&token);
+    let newer = crate::world::next(&token);
     locks.store().seal(&name("f"), &newer.mark()).await.unwrap();
     for _ in 0..200 {
         assert!(begin(&lease).await.unwrap_err().is_stale());

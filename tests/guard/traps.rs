@@ -249,10 +249,7 @@ async fn entering_waits_and_refuses() {
         let token = world.grant(level).await;
         let (mut first, mut second) = (Session::open(&url).await, Session::open(&url).await);
         second.begin("read committed").await;
-        second
-            .seal(level, &super::traps_alone::next(&token))
-            .await
-            .unwrap();
+        second.seal(level, &crate::world::next(&token)).await.unwrap();
         first.begin(level).await;
         let (pid, fence) = (first.pid, *level);
         let entering = tokio::spawn(async move { first.enter(fence, &token).await });
@@ -272,10 +269,7 @@ async fn entering_after_the_snapshot() {
         let (mut first, mut second) = (Session::open(&url).await, Session::open(&url).await);
         first.begin(level).await;
         first.run("select 1").await.unwrap();
-        second
-            .seal(level, &super::traps_alone::next(&token))
-            .await
-            .unwrap();
+        second.seal(level, &crate::world::next(&token)).await.unwrap();
         assert_eq!(
             first.enter(level, &token).await,
             Err(expected.to_owned()),

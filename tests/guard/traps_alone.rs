@@ -11,16 +11,8 @@ use sqlx::Executor;
 use super::session::{LEVELS, Session, waits_for_lock};
 use crate::{
     support::{Postgres, eventually, eventually::PATIENCE},
-    world::{World, name},
+    world::{World, name, next},
 };
-
-/// The token of the holder after this one.
-pub fn next(token: &Token) -> Token {
-    Token {
-        sequence: Sequence::new(token.sequence.get() + 1).unwrap(),
-        ..token.clone()
-    }
-}
 
 async fn table(session: &mut Session) {
     session

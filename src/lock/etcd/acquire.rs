@@ -8,8 +8,8 @@ use super::{
     EtcdLocks,
     entry::Entry,
     leases::EtcdLease,
-    line::{Place, Release},
     queue::{Else, Queue},
+    relay::{Place, Release},
 };
 use crate::{
     clock::Moment,
@@ -29,7 +29,7 @@ impl EtcdLocks {
     /// Joins the line of this process and, at its head, is handed the lock here, or joins etcd's queue.
     pub(super) async fn wait_in_line(&self, request: &Request) -> Result<Held, LockError> {
         let give_up = Moment::now() + request.wait;
-        let mut place = self.lines.join(request);
+        let mut place = self.relays.join(request);
         match tokio::time::timeout(give_up.remaining(), place.turn()).await {
             Ok(Some(handed)) => return Ok(handed.accept()),
             Ok(None) => {}

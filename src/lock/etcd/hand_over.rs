@@ -6,8 +6,8 @@ use super::{
     EtcdLocks,
     entry::{Entry, Value},
     leases::{EtcdLease, Leases, Taken},
-    line::{Release, Taker},
     queue::{Queue, put},
+    relay::{Release, Taker},
 };
 use crate::lock::{Claim, Held, LockError};
 
@@ -47,8 +47,8 @@ impl Drop for Handed {
 impl EtcdLocks {
     /// Releases what was acquired here, and calls whoever is next in this process.
     pub(super) async fn pass_on(&self, claim: &Claim, lease: EtcdLease) -> Result<(), LockError> {
-        let line = self.lines.get(&claim.name);
-        let handed = match line.as_ref().and_then(|line| line.next_taker()) {
+        let relay = self.relays.get(&claim.name);
+        let handed = match relay.as_ref().and_then(|relay| relay.next_taker()) {
             Some(taker) => match self.hand_over(claim, &lease, taker).await {
                 Err(error @ LockError::Unavailable { .. }) => return Err(error),
                 // What is in its way, a full disk perhaps, may be in no deletion's way.
@@ -56,7 +56,7 @@ impl EtcdLocks {
             },
             None => None,
         };
-        let left = match (handed, line) {
+        let left = match (handed, relay) {
             (Some(left), _) => left,
             (None, Some(_)) => self.leave_and_tell(claim, &lease).await?,
             (None, None) => {
@@ -83,9 +83,9 @@ impl EtcdLocks {
     fn left(&self, claim: &Claim, queue: Option<Queue>) {
         self.leases.forget(claim);
         // Somebody may have joined meanwhile who waits to be handed the lock.
-        if let Some(line) = self.lines.get(&claim.name) {
-            drop(line.next_taker());
-            line.tell(Release {
+        if let Some(relay) = self.relays.get(&claim.name) {
+            drop(relay.next_taker());
+            relay.tell(Release {
                 deleted: claim.sequence.get(),
                 queue,
             });

@@ -14,8 +14,8 @@ mod entry;
 mod hand_over;
 mod identity;
 mod leases;
-mod line;
 mod queue;
+mod relay;
 mod servers;
 mod together;
 
@@ -27,7 +27,7 @@ use self::{
     entry::Entry,
     identity::Known,
     leases::{EtcdLease, Leases},
-    line::Lines,
+    relay::Relays,
 };
 use super::{
     Claim, Held, HolderState, Identity, Kind, LockError, LockService, LockState, Request, Server, Term,
@@ -39,7 +39,7 @@ use crate::{clock::Moment, name::FenceName, token::Sequence};
 pub struct EtcdLocks {
     client: Client,
     leases: Leases,
-    lines: Lines,
+    relays: Relays,
     known: Known,
 }
 
@@ -52,7 +52,7 @@ impl EtcdLocks {
         let client = Client::connect(url).await?;
         Ok(Self {
             leases: Leases::new(client.clone()),
-            lines: Lines::default(),
+            relays: Relays::default(),
             known: Known::default(),
             client,
         })
@@ -151,7 +151,7 @@ impl LockService for EtcdLocks {
             });
         };
         // Of those who wait in this process, the first has a key at most.
-        let here = self.lines.get(name).map_or(0, |line| line.without_key());
+        let here = self.relays.get(name).map_or(0, |relay| relay.without_key());
         let waiting = keys.saturating_sub(1) + here;
         let expires_in = self.client.time_to_live(owner.lease).await?;
         let holder = HolderState {

@@ -215,25 +215,32 @@ impl Store for PostgresStore {
         after: &str,
         limit: u32,
     ) -> Result<Vec<Listed>, StoreError> {
-        let rows = database::rows(&self.pool, || { sqlx::query(
-            "select key, version, content_type, octet_length(value) as length, updated_at from fencegate.record
-              where fence = $1 and key >= $2 and key < $3 and key > $4
-              order by key limit $5",
-        )
-        .bind(fence.as_str())
-        .bind(prefix)
-        .bind(after_all(prefix))
-        .bind(after)
-        .bind(i64::from(limit)) }).await?;
+        let rows = database::rows(&self.pool, || {
+            sqlx::query(
+                "select key, version, content_type, octet_length(value) as length, updated_at
+                   from fencegate.record where fence = $1 and key >= $2 and key < $3 and key > $4
+                  order by key limit $5",
+            )
+            .bind(fence.as_str())
+            .bind(prefix)
+            .bind(after_all(prefix))
+            .bind(after)
+            .bind(i64::from(limit))
+        })
+        .await?;
         rows.iter().map(listed_of).collect()
     }
 
     async fn read(&self, fence: &FenceName, key: &RecordKey) -> Result<Option<Record>, StoreError> {
-        let row = database::optional(&self.pool, || { sqlx::query(
-            "select value, content_type, version, updated_at from fencegate.record where fence = $1 and key = $2",
-        )
-        .bind(fence.as_str())
-        .bind(key.as_str()) }).await?;
+        let row = database::optional(&self.pool, || {
+            sqlx::query(
+                "select value, content_type, version, updated_at from fencegate.record
+                  where fence = $1 and key = $2",
+            )
+            .bind(fence.as_str())
+            .bind(key.as_str())
+        })
+        .await?;
         row.map(|row| {
             Ok(Record {
                 value: Value {

@@ -44,14 +44,14 @@ pub(super) async fn newest(
 ) -> Result<Vec<Rejection>, StoreError> {
     let rows = database::rows(pool, || {
         sqlx::query(
-        "select id, at, fence, reason, presented, mark, (extract(epoch from late) * 1000)::bigint as late_ms,
-                source, who, relation, count
-           from fencegate.rejection where ($1::text is null or fence = $1) and id < $2
-          order by id desc limit $3",
-    )
-    .bind(fence.map(FenceName::as_str))
-    .bind(before.unwrap_or(i64::MAX))
-    .bind(i64::from(limit))
+            "select id, at, fence, reason, presented, mark,
+                    (extract(epoch from late) * 1000)::bigint as late_ms, source, who, relation, count
+               from fencegate.rejection where ($1::text is null or fence = $1) and id < $2
+              order by id desc limit $3",
+        )
+        .bind(fence.map(FenceName::as_str))
+        .bind(before.unwrap_or(i64::MAX))
+        .bind(i64::from(limit))
     })
     .await?;
     rows.iter().map(read).collect()

@@ -1,10 +1,10 @@
-//! The line of those in this process who wait for the same fence.
+//! The line of those in this process who wait for the same fence, along which the lock itself goes from hand to hand.
 //!
 //! Only the first in a line has a key in etcd's queue, so a lock costs etcd the same whether one or a thousand wait
-//! for it here, and other processes, which have a key each too, are not starved. A release in this process
-//! hands the lock on to the first in line as long as no other process waits: its transaction deletes one key and puts
-//! the next. Once the first in line has a key, the release sees in its transaction who is first in the queue then;
-//! if that is the first in line, it is told at once.
+//! for it here, and other processes, which have a key each too, are not starved. A release in this process does not call
+//! the first in line to ask for the lock, as those of `lock/line.rs` do: as long as no other process waits, its
+//! transaction deletes one key, puts the next, and the first in line has the lock. Once the first in line has a key,
+//! the release sees in its transaction who is first in the queue then; if that is the first in line, it is told at once.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -19,11 +19,11 @@ use crate::{lock::Request, name::FenceName, token::HolderHash};
 
 /// The lines of all fences that somebody here waits for. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Lines(Arc<Mutex<HashMap<FenceName, Arc<Line>>>>);
+pub(super) struct Relays(Arc<Mutex<HashMap<FenceName, Arc<Relay>>>>);
 
 /// The line of one fence.
 #[derive(Debug)]
-pub(super) struct Line {
+pub(super) struct Relay {
     /// Held by the first in line until it has the lock; the others queue for it in order.
     first: Arc<tokio::sync::Mutex<()>>,
     /// The last release in this process.
@@ -72,28 +72,28 @@ pub(super) struct Release {
 /// A place in a line. A line goes when nobody is in it any more.
 pub(super) struct Place {
     number: u64,
-    lines: Lines,
+    relays: Relays,
     name: FenceName,
-    line: Arc<Line>,
+    relay: Arc<Relay>,
     hand: Option<oneshot::Receiver<Handed>>,
     queues: bool,
     /// Dropped last, so that the next in line finds everything in order.
     first: Option<tokio::sync::OwnedMutexGuard<()>>,
 }
 
-impl Lines {
+impl Relays {
     /// Joins the line of this fence at its end.
     pub(super) fn join(&self, request: &Request) -> Place {
-        let mut lines = self.lines();
-        let line = lines.entry(request.name.clone()).or_insert_with(|| {
-            Arc::new(Line {
+        let mut relays = self.relays();
+        let relay = relays.entry(request.name.clone()).or_insert_with(|| {
+            Arc::new(Relay {
                 first: Arc::default(),
                 released: watch::Sender::new(None),
                 state: Mutex::default(),
             })
         });
         let (hand, mine) = oneshot::channel();
-        let mut state = line.state();
+        let mut state = relay.state();
         state.waiting += 1;
         state.joined += 1;
         let number = state.joined;
@@ -107,9 +107,9 @@ impl Lines {
         drop(state);
         Place {
             number,
-            lines: self.clone(),
+            relays: self.clone(),
             name: request.name.clone(),
-            line: line.clone(),
+            relay: relay.clone(),
             hand: Some(mine),
             queues: false,
             first: None,
@@ -117,16 +117,16 @@ impl Lines {
     }
 
     /// The line of this fence, if anybody is in it.
-    pub(super) fn get(&self, name: &FenceName) -> Option<Arc<Line>> {
-        self.lines().get(name).cloned()
+    pub(super) fn get(&self, name: &FenceName) -> Option<Arc<Relay>> {
+        self.relays().get(name).cloned()
     }
 
-    fn lines(&self) -> MutexGuard<'_, HashMap<FenceName, Arc<Line>>> {
+    fn relays(&self) -> MutexGuard<'_, HashMap<FenceName, Arc<Relay>>> {
         self.0.lock().expect("nothing panics while it holds the lines")
     }
 }
 
-impl Line {
+impl Relay {
     /// Takes out the one to whom the lock is to be handed: the first in line, unless it has a key of its own.
     pub(super) fn next_taker(&self) -> Option<Taker> {
         let mut state = self.state();
@@ -175,7 +175,7 @@ impl Place {
     /// # Cancel safety
     /// Yes.
     pub(super) async fn turn(&mut self) -> Option<Handed> {
-        let first = self.line.first.clone().lock_owned();
+        let first = self.relay.first.clone().lock_owned();
         tokio::select! {
             biased;
             Some(handed) = self.handed() => Some(handed),
@@ -189,7 +189,7 @@ impl Place {
     /// Whoever is first in line queues in etcd from now on, and is handed nothing; `false` if somebody is about to
     /// hand it the lock.
     pub(super) fn will_queue(&mut self) -> bool {
-        let mut state = self.line.state();
+        let mut state = self.relay.state();
         state.queues = true;
         self.queues = true;
         let before = state.takers.len();
@@ -199,24 +199,24 @@ impl Place {
 }
 
 impl std::ops::Deref for Place {
-    type Target = Line;
+    type Target = Relay;
 
-    fn deref(&self) -> &Line {
-        &self.line
+    fn deref(&self) -> &Relay {
+        &self.relay
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut lines = self.lines.lines();
-        let mut state = self.line.state();
+        let mut relays = self.relays.relays();
+        let mut state = self.relay.state();
         state.waiting -= 1;
         state.takers.retain(|taker| taker.place != self.number);
         if self.queues {
             state.queues = false;
         }
         if state.waiting == 0 {
-            lines.remove(&self.name);
+            relays.remove(&self.name);
         }
     }
 }
