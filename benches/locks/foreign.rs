@@ -1,5 +1,5 @@
 //! The other side: a program of somebody else's lock client, told line by line how to work: `each WORKERS SECONDS` or
-//! `one WORKERS SECONDS`. It answers with its cycles a second.
+//! `one WORKERS SECONDS`. It answers with its cycles a second, and may say how many of them were hand-overs.
 
 use std::{path::Path, process::Stdio, time::Duration};
 
@@ -69,15 +69,21 @@ impl Foreign {
 
     /// Cycles a second.
     pub async fn cycles(&mut self, load: Load, time: Duration) -> f64 {
+        self.rates(load, time).await[0]
+    }
+
+    /// Cycles a second, and what else it counts.
+    pub async fn rates(&mut self, load: Load, time: Duration) -> Vec<f64> {
         let locks = if load.one { "one" } else { "each" };
         let line = format!("{locks} {} {}\n", load.workers, time.as_secs());
         self.stdin.write_all(line.as_bytes()).await.expect("it listens");
         let answer = self.answers.next_line().await.expect("it answers");
         let answer = answer.expect("it goes on");
-        answer
-            .trim()
-            .parse()
-            .unwrap_or_else(|_| panic!("{answer:?} is no number"))
+        let rates: Result<_, _> = answer.split_whitespace().map(str::parse).collect();
+        rates
+            .ok()
+            .filter(|rates: &Vec<f64>| !rates.is_empty())
+            .unwrap_or_else(|| panic!("{answer:?} is no number"))
     }
 }
 
