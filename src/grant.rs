@@ -189,8 +189,7 @@ impl Locks {
         if options.label.len() > LONGEST_LABEL || options.label.chars().any(char::is_control) {
             return Err(GrantError::Label);
         }
-        let before = self.store.epoch().await?;
-        let fence = self.store.fence(name).await?;
+        let (before, fence) = futures::future::try_join(self.store.epoch(), self.store.fence(name)).await?;
         let floor = fence
             .filter(|fence| fence.mark.epoch == before.epoch)
             .map(|fence| fence.mark.sequence.get());

@@ -16,6 +16,9 @@ use sqlx::{
 
 use super::DatabaseError;
 
+/// What functions raise that need a read committed transaction.
+const INVALID_TRANSACTION_STATE: &str = "25000";
+
 /// The migrations of fencegate's schema, in order.
 pub fn migrations() -> Migrator {
     let mut migrator = sqlx::migrate!("migrations/postgres");
@@ -148,6 +151,26 @@ pub(crate) async fn one<'q>(
     statement: impl Fn() -> Statement<'q> + Send,
 ) -> Result<PgRow, sqlx::Error> {
     optional(pool, statement).await?.ok_or(sqlx::Error::RowNotFound)
+}
+
+/// Runs a statement that is a read committed transaction of its own, in one round trip. As with [`rows`] it may be asked
+/// twice, so it has to be one that changes nothing the second time.
+///
+/// # Cancel safety
+/// The statement may or may not be committed.
+pub(crate) async fn by_itself<'q>(
+    pool: &PgPool,
+    statement: impl Fn() -> Statement<'q> + Send + Sync,
+) -> Result<PgRow, DatabaseError> {
+    match one(pool, &statement).await {
+        Err(sqlx::Error::Database(said)) if said.code().as_deref() == Some(INVALID_TRANSACTION_STATE) => {}
+        answer => return Ok(answer?),
+    }
+    // Transactions have another isolation level here unless they say which.
+    let mut transaction = begin(pool).await?;
+    let row = statement().fetch_one(&mut *transaction).await?;
+    transaction.commit().await.map_err(DatabaseError::at_commit)?;
+    Ok(row)
 }
 
 /// A `begin` that comes to its end, and is then rolled back, also when nobody waits for it any more.

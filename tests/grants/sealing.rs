@@ -8,11 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fencegate::{FenceName, Mark, Sequence, Token, guard::postgres::enter, store::SealOutcome};
+use fencegate::{
+    Epoch, FenceName, Holder, Mark, Sequence, Token, guard::postgres::enter, store::SealOutcome,
+};
 use sqlx::{PgPool, Postgres, Transaction};
 
 use crate::{
-    support::{eventually, eventually::PATIENCE},
+    support::{self, eventually, eventually::PATIENCE},
     world::{World, name},
 };
 
@@ -135,6 +137,66 @@ async fn overlapping_transactions_do_not_starve_a_seal() {
         writer.await.unwrap();
     }
     assert!(took < Duration::from_secs(1), "the seal took {took:?}");
+}
+
+/// Two grants of a fence that has no mark yet, of which the newer one is sealed first: the statement of the older one
+/// began before there was a mark.
+#[tokio::test]
+async fn a_seal_that_comes_too_late_learns_which_mark_stands_against_it() {
+    let world = World::postgres().await;
+    let (pool, fence) = (world.pool(), name("f"));
+    let mark = |sequence| Mark {
+        epoch: Epoch::FIRST,
+        sequence: Sequence::new(sequence).unwrap(),
+        holder: Holder::random().hash(),
+    };
+    let (older, newer) = (mark(5), mark(6));
+    let mut before = pool.begin().await.unwrap();
+    sqlx::query("select pg_advisory_xact_lock(fencegate.lock_key('f'))")
+        .execute(&mut *before)
+        .await
+        .unwrap();
+    let mut seals = Vec::new();
+    for mark in [newer, older] {
+        let (store, fence) = (world.locks.store().clone(), fence.clone());
+        let seal = tokio::spawn(async move { store.seal(&fence, &mark).await });
+        let waiting = seals.len() as i64 + 1;
+        eventually(PATIENCE, async || {
+            let seen: i64 = sqlx::query_scalar(
+                "select count(*) from pg_locks where locktype = 'advisory' and not granted",
+            )
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+            // On a machine that stands still, the first one loses its patience and ends what it waits for.
+            seen == waiting || seal.is_finished()
+        })
+        .await;
+        seals.push(seal);
+    }
+    let _ = before.commit().await;
+    let mut outcomes = Vec::new();
+    for seal in seals {
+        outcomes.push(seal.await.unwrap().unwrap());
+    }
+    assert_eq!(outcomes, [SealOutcome::Sealed, SealOutcome::NotHigher(newer)]);
+}
+
+/// A seal and a release are read committed, whatever transactions are here unless they say so.
+#[tokio::test]
+async fn leases_are_granted_where_sessions_are_serializable() {
+    let server = support::Postgres::builder()
+        .set("default_transaction_isolation", "serializable")
+        .start()
+        .await;
+    let world = World::on(server).await;
+    let first = world.grant("f").await;
+    world.put("f", &first, "a", "1").await.unwrap();
+    assert!(world.locks.release(&name("f"), &first).await.unwrap());
+    assert!(!world.locks.release(&name("f"), &first).await.unwrap());
+    let second = world.grant("f").await;
+    assert!(world.put("f", &first, "a", "2").await.is_err());
+    world.put("f", &second, "a", "3").await.unwrap();
 }
 
 /// A client that went to sleep in its transaction, or keeps it busy.

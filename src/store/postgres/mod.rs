@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     database::{DatabaseError, postgres as database},
-    guard::{postgres as guard, read_mark},
+    guard::read_mark,
     lock::Identity,
     name::{FenceName, RecordKey},
     rejections::{Noted, Rejection},
@@ -167,45 +167,43 @@ impl Store for PostgresStore {
     }
 
     async fn seal(&self, name: &FenceName, token: &Mark) -> Result<SealOutcome, StoreError> {
-        let mut transaction = database::begin(&self.pool).await?;
-        let row = sqlx::query(
-            "select s.sealed, s.current_epoch, s.mark_epoch as epoch, s.mark_sequence as sequence, f.holder
-               from fencegate.seal($1, $2, $3, $4, $5) s left join fencegate.fence f on f.name = $1",
-        )
-        .bind(name.as_str())
-        .bind(token.epoch.get())
-        .bind(token.sequence.get())
-        .bind(token.holder.as_bytes().as_slice())
-        .bind(self.grace)
-        .fetch_one(&mut *transaction)
+        let row = database::by_itself(&self.pool, || {
+            sqlx::query("select sealed, current_epoch from fencegate.seal($1, $2, $3, $4, $5)")
+                .bind(name.as_str())
+                .bind(token.epoch.get())
+                .bind(token.sequence.get())
+                .bind(token.holder.as_bytes().as_slice())
+                .bind(self.grace)
+        })
         .await?;
-        transaction.commit().await.map_err(DatabaseError::at_commit)?;
         let current = row.try_get("current_epoch")?;
         if row.try_get("sealed")? {
-            Ok(SealOutcome::Sealed)
-        } else if current != token.epoch.get() {
-            let current = Epoch::new(current);
-            Ok(SealOutcome::EpochChanged(
-                current.ok_or_else(|| StoreError::Corrupt("the epoch".into()))?,
-            ))
-        } else {
-            Ok(SealOutcome::NotHigher(guard::mark_of(&row)?))
+            return Ok(SealOutcome::Sealed);
         }
+        let corrupt = |what: &str| StoreError::Corrupt(what.into());
+        if current != token.epoch.get() {
+            let current = Epoch::new(current).ok_or_else(|| corrupt("the epoch"))?;
+            return Ok(SealOutcome::EpochChanged(current));
+        }
+        // Looked at anew: the statement may have begun before whoever sealed it did.
+        let against = self
+            .fence(name)
+            .await?
+            .ok_or_else(|| corrupt("a seal that no mark stands against"))?;
+        Ok(SealOutcome::NotHigher(against.mark))
     }
 
     async fn retire(&self, name: &FenceName, token: &Mark) -> Result<bool, StoreError> {
-        let mut transaction = database::begin(&self.pool).await?;
-        let retired = sqlx::query("select fencegate.retire($1, $2, $3, $4, $5)")
-            .bind(name.as_str())
-            .bind(token.epoch.get())
-            .bind(token.sequence.get())
-            .bind(token.holder.as_bytes().as_slice())
-            .bind(self.grace)
-            .fetch_one(&mut *transaction)
-            .await?
-            .try_get(0)?;
-        transaction.commit().await.map_err(DatabaseError::at_commit)?;
-        Ok(retired)
+        let row = database::by_itself(&self.pool, || {
+            sqlx::query("select fencegate.retire($1, $2, $3, $4, $5)")
+                .bind(name.as_str())
+                .bind(token.epoch.get())
+                .bind(token.sequence.get())
+                .bind(token.holder.as_bytes().as_slice())
+                .bind(self.grace)
+        })
+        .await?;
+        Ok(row.try_get(0)?)
     }
 
     async fn records(
