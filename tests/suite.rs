@@ -22,6 +22,7 @@ mod redis;
 mod redlock;
 mod run;
 mod servers;
+mod sqlite_locks;
 mod support;
 mod teeth;
 mod trouble;

@@ -37,6 +37,10 @@ use rng::Rng;
 use round::Round;
 use sabotage::Sabotage;
 
+/// In so many rounds of one lock service, and so many of all, the control loses updates; a few may be harmless. Where the
+/// machine was too busy for anything to come about, one round in ten was, and one in three of etcd's.
+const ENOUGH: (usize, usize) = (8, 5);
+
 /// What the environment asks for.
 struct Asked {
     seed: Option<u64>,
@@ -137,9 +141,14 @@ async fn chaos() {
         "violations are drawn in {}",
         pictures.display()
     );
-    // A single round may be harmless.
+    let toothless = table.toothless(ENOUGH.0);
     assert!(
-        total.lost > 0 || total.controls < 100,
+        toothless.is_empty(),
+        "the control lost nothing with {}: the faults do not bite",
+        toothless.join(", ")
+    );
+    assert!(
+        total.lost > 0 || total.rounds < ENOUGH.1,
         "the control lost nothing: the faults do not bite"
     );
 }

@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How long those who oversleep may take for it, once everything is up again.
-const OVERSLEEPING: Duration = Duration::from_secs(10);
+const OVERSLEEPING: Duration = Duration::from_secs(20);
 
 /// How long clients may take to end, once they are told to.
 const ENDING: Duration = Duration::from_secs(12);
@@ -42,6 +42,7 @@ pub struct Round {
 /// What a round, or many, came to.
 #[derive(Debug, Default, Clone)]
 pub struct Tally {
+    pub rounds: usize,
     pub histories: usize,
     pub operations: usize,
     /// Of writes, these three.
@@ -51,11 +52,13 @@ pub struct Tally {
     pub violations: usize,
     pub controls: usize,
     pub controls_that_lost: usize,
+    pub rounds_that_lost: usize,
     pub lost: usize,
 }
 
 impl Tally {
     pub fn add(&mut self, other: &Self) {
+        self.rounds += other.rounds;
         self.histories += other.histories;
         self.operations += other.operations;
         self.acknowledged += other.acknowledged;
@@ -64,6 +67,7 @@ impl Tally {
         self.violations += other.violations;
         self.controls += other.controls;
         self.controls_that_lost += other.controls_that_lost;
+        self.rounds_that_lost += other.rounds_that_lost;
         self.lost += other.lost;
     }
 }
@@ -265,6 +269,8 @@ impl Round {
         if self.sabotage.is_some() {
             return (tally, all);
         }
+        tally.rounds = 1;
+        tally.rounds_that_lost = usize::from(tally.lost > 0);
         println!(
             "  {} histories, {} operations, {} violations; the control lost {} updates in {} of {}",
             tally.histories,

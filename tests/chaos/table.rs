@@ -37,6 +37,21 @@ impl Table {
             .collect()
     }
 
+    fn of_services(&self) -> BTreeMap<LockService, Tally> {
+        let mut services: BTreeMap<LockService, Tally> = BTreeMap::new();
+        for ((service, _), tally) in &self.0 {
+            services.entry(*service).or_default().add(tally);
+        }
+        services
+    }
+
+    /// The lock services with which the control lost nothing, although it ran in `rounds` or more.
+    pub fn toothless(&self, rounds: usize) -> Vec<&'static str> {
+        let services = self.of_services().into_iter();
+        let toothless = services.filter(|(_, tally)| tally.rounds >= rounds && tally.lost == 0);
+        toothless.map(|(service, _)| service.name()).collect()
+    }
+
     /// How many combinations of lock service and fault there were.
     pub fn count(&self) -> usize {
         self.0.len()
@@ -52,6 +67,11 @@ impl Table {
             line(&mut text, service.name(), fault.name(), tally);
         }
         line(&mut text, "all", "", &self.total());
+        text.push_str("\n| with the fence off | rounds | that lost updates | updates lost |\n| --- | ---: | ---: | ---: |\n");
+        for (service, tally) in self.of_services() {
+            let (service, rounds, that_lost) = (service.name(), tally.rounds, tally.rounds_that_lost);
+            writeln!(text, "| {service} | {rounds} | {that_lost} | {} |", tally.lost).unwrap();
+        }
         if !self.1.is_empty() {
             text.push_str("\n| taken out of the guard | found after | operations | as violations of |\n| --- | ---: | ---: | --- |\n");
         }

@@ -9,7 +9,7 @@ use super::*;
 use crate::support::eventually;
 
 /// Lets a future begin: it stands in the line of its process then.
-async fn begin(future: &mut Pin<&mut impl Future<Output = Result<Held, LockError>>>) {
+pub(super) async fn begin(future: &mut Pin<&mut impl Future<Output = Result<Held, LockError>>>) {
     let begun = tokio::time::timeout(Duration::ZERO, future).await;
     assert!(begun.is_err(), "the lock is taken");
 }

@@ -1,5 +1,7 @@
-//! What is etcd's own: a lock that goes from hand to hand within a process, and requests that go together.
+//! What is etcd's own: a lock that goes from hand to hand within a process, one that is given back, and requests that go
+//! together.
 
+mod giving_back;
 mod handover;
 mod together;
 
