@@ -46,6 +46,7 @@ teeth: ## Put deliberate defects into a copy of the code, and see a test fail fo
 	@tools/install test
 	@tools/teeth
 
+# Without a sanitizer, as there is no unsafe code here: it builds and runs twice as fast.
 # What it finds is in fuzz/artifacts: mend it, and keep the input in fuzz/seeds, where the tests look.
 SECONDS ?= 30
 FUZZED := tokens names merge_patches addresses token_headers paths conditions
@@ -53,7 +54,7 @@ fuzz: ## Make up tokens, names, URLs, headers and patches (SECONDS=30 for each k
 	@tools/install fuzz
 	@set -e; for target in $(FUZZED); do \
 		mkdir -p fuzz/corpus/$$target; \
-		cargo +nightly fuzz run --fuzz-dir fuzz $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
+		cargo +nightly fuzz run --sanitizer none --fuzz-dir fuzz $$target fuzz/corpus/$$target fuzz/seeds/$$target -- \
 			-max_total_time=$(SECONDS) -max_len=600 -print_final_stats=1; \
 	done
 
