@@ -65,9 +65,13 @@ static LONG_VERSION: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
+/// Where to begin.
+const AFTER_HELP: &str = "`fencegate demo` shows what it is for. To hold a lock: `fencegate run --fence NAME -- COMMAND` \
+    around a command, `fencegate lease acquire NAME` from a script, beside `fencegate serve`.";
+
 /// Distributed locks whose fencing tokens the resource really enforces.
 #[derive(Parser)]
-#[command(version, long_version = LONG_VERSION.as_str(), about, max_term_width = 100)]
+#[command(version, long_version = LONG_VERSION.as_str(), about, max_term_width = 100, after_help = AFTER_HELP)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,

@@ -22,7 +22,8 @@ pub(super) struct Serve {
         long,
         value_name = "ADDRESS",
         env = "FENCEGATE_LISTEN",
-        default_value = "127.0.0.1:7411"
+        default_value = "127.0.0.1:7411",
+        value_parser = address
     )]
     listen: SocketAddr,
     /// Where clients reach this very gateway, to which others redirect the renewals of its leases from ZooKeeper
@@ -41,6 +42,12 @@ pub(super) struct Serve {
     access: Access,
     #[command(flatten)]
     limits: Limits,
+}
+
+/// An IP address and a port.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let read = text.parse();
+    read.map_err(|_| "it takes an IP address and a port, as 127.0.0.1:7411 or [::1]:7411".into())
 }
 
 impl Serve {
@@ -100,7 +107,7 @@ async fn look(locks: &Locks) {
     match tokio::time::timeout(Duration::from_secs(2), locks.store().check()).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(%error, "the store is not usable yet"),
-        Err(_) => tracing::warn!("the store does not answer yet"),
+        Err(_) => tracing::warn!("the store does not answer yet; look closer with: fencegate doctor"),
     }
 }
 

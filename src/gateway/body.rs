@@ -8,6 +8,7 @@ use serde::{
     Deserialize, Deserializer,
     de::{DeserializeOwned, Error, Visitor},
 };
+use serde_json::error::Category;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{Gateway, Problem};
@@ -114,7 +115,12 @@ async fn collect(body: Body, limit: usize, mut room: Room) -> Result<(Vec<u8>, R
 /// A JSON object; no body at all stands for an empty one.
 pub(super) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let bytes = if bytes.is_empty() { b"{}" } else { bytes };
-    serde_json::from_slice(bytes).map_err(|error| Problem::body_malformed(error.to_string()))
+    serde_json::from_slice(bytes).map_err(|error| {
+        Problem::body_malformed(match error.classify() {
+            Category::Data => error.to_string(),
+            _ => format!("it is no JSON object: {error}"),
+        })
+    })
 }
 
 /// Reads `"10s"`, `"1m 30s"`, `"500ms"`.

@@ -269,6 +269,10 @@ async fn requests_that_cannot_be_are_refused(world: World) {
         assert_eq!(answer.status, 400, "{body:.80}: {answer:?}");
         answer.problem(400, "body-malformed");
     }
+    let request = client.request(Method::POST, &lease("a")).body("ttl=10s");
+    let problem = Answer::to(request).await.problem(400, "body-malformed");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.starts_with("it is no JSON object"), "{detail}");
     let long = json!({"label": "x".repeat(20_000)});
     client.lease("a", long).await.problem(413, "body-too-large");
     assert_eq!(client.mark("a").await, None);

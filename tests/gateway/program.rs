@@ -124,6 +124,19 @@ async fn the_environment_says_what_flags_say() {
     }
 }
 
+#[test]
+fn where_to_listen_is_an_address_and_a_port() {
+    let program = Program::new();
+    for address in ["localhost:7411", "127.0.0.1", "7411", ":7411", ""] {
+        let run = program.run(&mut program.command(&["serve", "--listen", address]));
+        let err = run.ends_with(2).err;
+        assert!(
+            err.contains("an IP address and a port, as 127.0.0.1:7411"),
+            "{err}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn it_does_not_listen_beyond_loopback_unless_told_so() {
     for address in ["0.0.0.0:0", "[::]:0"] {

@@ -7,7 +7,7 @@ use fencegate::{
     client::{AcquireOptions, Client, ClientError},
     gateway::Config,
 };
-use reqwest::{Method, redirect::Policy};
+use reqwest::{Method, RequestBuilder, redirect::Policy};
 use serde_json::json;
 use tokio::net::TcpListener;
 
@@ -95,22 +95,38 @@ impl Place {
         builder.patience(Duration::ZERO).build().unwrap()
     }
 
-    /// The answer to a call about a lease, as whoever does not follow sees it.
-    async fn ask(&self, method: Method, url: &str, fence: &str, token: Option<&str>, body: &str) -> Answer {
+    /// A request, as whoever does not follow sends it.
+    fn request(&self, method: Method, url: String) -> RequestBuilder {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let http = reqwest::Client::builder()
             .no_proxy()
             .redirect(Policy::none())
             .build()
             .unwrap();
-        let mut request = http
+        http.request(method, url).bearer_auth(self.clients.key("worker"))
+    }
+
+    /// The answer to a call about a lease.
+    async fn ask(&self, method: Method, url: &str, fence: &str, token: Option<&str>, body: &str) -> Answer {
+        let mut request = self
             .request(method, format!("{url}{}", lease(fence)))
-            .bearer_auth(self.clients.key("worker"))
             .body(body.to_owned());
         if let Some(token) = token {
             request = request.header("fencing-token", token);
         }
         Answer::to(request).await
+    }
+
+    /// How many renewals a gateway has sent on.
+    async fn sent_on(&self, url: &str) -> u64 {
+        let answer = Answer::to(self.request(Method::GET, format!("{url}/metrics"))).await;
+        let text = String::from_utf8(answer.expect(200).body).unwrap();
+        let counts = text.lines().filter(|line| {
+            line.starts_with("fencegate_http_requests_total") && line.contains("\"PUT\",status=\"307\"")
+        });
+        counts
+            .map(|line| line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap())
+            .sum()
     }
 }
 
@@ -303,6 +319,7 @@ async fn gateways_that_send_on_in_a_circle_are_not_followed_for_ever() {
     for (listener, wrong) in listeners.into_iter().zip(urls.iter().rev()) {
         let mut config = place.clients.config(None);
         at_its_own(&mut config, wrong);
+        config.open_metrics = true;
         gateways.push(place.gateway_at(listener, config).await);
     }
     let granted = place.client(&urls[0]).grant(&name("f"), &long()).await.unwrap();
@@ -314,6 +331,8 @@ async fn gateways_that_send_on_in_a_circle_are_not_followed_for_ever() {
     assert!(matches!(error, ClientError::Redirect { .. }), "{error:?}");
     assert!(error.to_string().contains("advertise"), "{error}");
     assert!(!error.is_lost() && !error.is_outcome_unknown());
+    // Asked once, and sent on three times.
+    assert_eq!(place.sent_on(&urls[1]).await, 4);
 }
 
 #[tokio::test]

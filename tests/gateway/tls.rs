@@ -52,7 +52,7 @@ impl Authority {
     }
 
     /// A client that trusts this authority, and shows a certificate if there is one.
-    fn client(&self, shown: Option<&(String, String)>) -> reqwest::Client {
+    pub fn client(&self, shown: Option<&(String, String)>) -> reqwest::Client {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = reqwest::Client::builder()
             .no_proxy()

@@ -43,7 +43,7 @@ impl Connections {
             tracing::warn!(
                 allowed,
                 max_connections = most,
-                "the limit of open files allows fewer connections"
+                "the limit of open files allows fewer connections: raise it, as by ulimit -n or LimitNOFILE, or lower --max-connections"
             );
         }
         let most = most.min(allowed).min(Semaphore::MAX_PERMITS);

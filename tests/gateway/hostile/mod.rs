@@ -1,5 +1,7 @@
 //! Clients that mean harm: they cost little memory, and others are served meanwhile.
 
+mod crowded;
+
 use std::{
     process::Command,
     time::{Duration, Instant},
@@ -303,76 +305,4 @@ async fn whoever_takes_nothing_of_its_answer_is_cut_off() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     assert_eq!(taken, MIB);
-}
-
-#[tokio::test]
-async fn who_comes_when_there_are_too_many_connections_is_told_and_probes_are_answered() {
-    let settings = [
-        ("FENCEGATE_MAX_CONNECTIONS", "50"),
-        ("FENCEGATE_FIRST_HEAD_TIMEOUT", "5m"),
-        ("FENCEGATE_HEAD_TIMEOUT", "5m"),
-    ];
-    let gateway = Attacked::new(&settings).await;
-    let begun = Instant::now();
-    let mut early = gateway.connect().await;
-    let mut crowd = gateway.crowd(60).await;
-    gateway.serves_early(&mut early).await;
-    for probe in ["/livez", "/readyz", "/metrics"] {
-        gateway.ask(probe).await.expect(200);
-    }
-    let refused = gateway.ask_with("/v1/fences", "").await;
-    assert_eq!(refused.header("retry-after"), Some("1"));
-    assert_eq!(refused.header("connection"), Some("close"));
-    refused.problem(503, "too-many-connections");
-
-    // One line a second, however many come.
-    crowd.extend(gateway.crowd(500).await);
-    eventually(PATIENCE, async || {
-        let text = String::from_utf8(gateway.ask("/metrics").await.body).unwrap();
-        let count = |name: &str| -> u64 {
-            let line = text.lines().find_map(|line| line.strip_prefix(name));
-            line.expect(name).trim().parse().unwrap()
-        };
-        assert!(count("fencegate_client_connections ") <= 56, "{text}");
-        assert!(
-            count("fencegate_connections_refused_total{how=\"told\"}") >= 4,
-            "{text}"
-        );
-        count("fencegate_connections_refused_total{how=\"closed\"}") >= 500
-    })
-    .await;
-    let (lines, seconds) = (gateway.said("could not be accepted"), begun.elapsed().as_secs());
-    assert!(
-        (1..=seconds as usize + 1).contains(&lines),
-        "{lines} lines in {seconds} s"
-    );
-
-    drop(crowd);
-    eventually(PATIENCE, async || gateway.ask("/v1/fences").await.status == 200).await;
-}
-
-#[tokio::test]
-async fn idle_connections_make_place_for_others() {
-    let settings = [
-        ("FENCEGATE_MAX_CONNECTIONS", "50"),
-        ("FENCEGATE_FIRST_HEAD_TIMEOUT", "1s"),
-    ];
-    let gateway = Attacked::new(&settings).await;
-    let _crowd = gateway.crowd(60).await;
-    eventually(PATIENCE, async || gateway.ask("/v1/fences").await.status == 200).await;
-}
-
-/// Also where the system allows few of them.
-#[tokio::test]
-async fn files_are_left_for_the_store_whoever_comes() {
-    let gateway = Attacked::with_files(256).await;
-    let mut early = gateway.connect().await;
-    let _crowd = gateway.crowd(400).await;
-    gateway.ask("/readyz").await.expect(200);
-    gateway.serves_early(&mut early).await;
-    assert_eq!(
-        gateway.said("the limit of open files allows fewer connections"),
-        1
-    );
-    assert_eq!(gateway.said("Too many open files"), 0);
 }
