@@ -3,6 +3,7 @@
 mod handover;
 mod queue;
 mod sessions;
+mod together;
 mod trouble;
 mod znodes;
 

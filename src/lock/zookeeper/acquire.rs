@@ -1,29 +1,24 @@
 //! An acquisition: a place in the queue, the wait until it is the first, and the look at what was gained.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use futures::future::{OptionFuture, join};
-use zookeeper_client::{
-    Acls, CreateMode, CreateOptions, Error, EventType,
-    MultiReadResult::{self, Children, Data},
-    Stat,
-};
+use futures::future::join;
+use zookeeper_client::{Error, EventType};
 
 use super::{
-    ZookeeperLocks,
+    PERSISTENT, ZookeeperLocks,
     claims::Granted,
     entry::Entry,
+    look::Seen,
     place::{Node, Place, is_of},
     queue::{Queue, Turn},
     session::{Session, ends_session, is_broken_connection},
+    together::Created,
 };
 use crate::{
     clock::Moment,
     lock::{Claim, Held, LockError, Request},
 };
-
-const EPHEMERAL: CreateOptions<'static> = CreateMode::EphemeralSequential.with_acls(Acls::anyone_all());
-const PERSISTENT: CreateOptions<'static> = super::PERSISTENT;
 
 /// How long to wait for a handover within this process before the server is asked to tell of the end.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -34,14 +29,6 @@ enum Stop {
     Again(Error),
     /// That is the answer.
     Answer(LockError),
-}
-
-/// What an acquisition knows of its znode.
-struct Seen {
-    stat: Stat,
-    identity: Option<Vec<u8>>,
-    /// Those in the queue.
-    children: Vec<String>,
 }
 
 impl ZookeeperLocks {
@@ -107,13 +94,17 @@ impl ZookeeperLocks {
             return Err(Stop::Answer(self.busy(request, first.entry.as_ref())));
         }
         let mut place = Place::new(Node::new(session.clone(), lock, self.process));
-        self.create(&mut place, request)
+        let seen = self
+            .create(&mut place, request)
             .await
             .map_err(|error| self.stop(error))?;
         let waited = async {
-            let mut seen = self.look(&place).await?;
-            let children = std::mem::take(&mut seen.children);
-            if let Some(busy) = self.wait_turn(&place, children, request, give_up).await? {
+            let mut seen = match seen {
+                Some(seen) => seen,
+                None => self.look(&place).await?,
+            };
+            let queue = seen.queue.clone();
+            if let Some(busy) = self.wait_turn(&place, queue, request, give_up).await? {
                 return Ok(Err(busy));
             }
             // A write of this process a moment ago, such as the release that it waited for, says as much.
@@ -132,90 +123,61 @@ impl ZookeeperLocks {
         }
     }
 
-    /// Creates our znode, and the fence's if it is not there.
-    async fn create(&self, place: &mut Place, request: &Request) -> Result<(), Error> {
+    /// Creates our znode, and the fence's if it is not there. Looks at it, if it need not look for it.
+    async fn create(&self, place: &mut Place, request: &Request) -> Result<Option<Seen>, Error> {
         let session = place.session.clone();
-        let (client, ttl) = (&session.client, session.timeout);
         let data = Entry::new(
             &request.holder.hash(),
             &request.label,
-            ttl,
+            session.timeout,
             self.advertised.get().cloned(),
         )
         .write();
-        let path = place.create_path();
         let create = async {
-            while place.name.is_none() {
-                let sent = Moment::now();
-                match client.create(&path, &data, &EPHEMERAL).await {
-                    Ok((_, number)) => {
-                        session.prove(sent);
-                        place.name = Some(place.numbered(number));
+            loop {
+                match session
+                    .create(&place.lock, place.create_path(), data.clone())
+                    .await
+                {
+                    Ok(Created { name, seen }) => {
+                        place.name = Some(name);
+                        return Ok(seen);
                     }
                     // Never used yet, or reaped as an empty container of Curator's.
-                    Err(Error::NoNode) => match client.mkdir(&place.lock, &PERSISTENT).await {
+                    Err(Error::NoNode) => match session.client.mkdir(&place.lock, &PERSISTENT).await {
                         Err(error) if error != Error::NoNode && !is_broken_connection(&error) => {
                             return Err(error);
                         }
                         _ => {}
                     },
-                    Err(error) if is_broken_connection(&error) => place.name = place.find().await?,
+                    Err(error) if is_broken_connection(&error) => {
+                        place.name = place.find().await?;
+                        if place.name.is_some() {
+                            return Ok(None);
+                        }
+                    }
                     Err(error) => return Err(error),
                 }
             }
-            Ok(())
         };
         session.call(create).await
     }
 
-    /// Reads our znode, its queue and the identity in one request.
-    ///
-    /// The identity is read before the znode is the first, yet it is of the history that counted the znode: no
-    /// other one knows its session.
     async fn look(&self, place: &Place) -> Result<Seen, Error> {
-        let (session, client) = (&place.session, &place.session.client);
-        let (path, identity) = (place.path().unwrap_or_default(), self.address().identity_path());
-        let read = || async {
-            let sent = Moment::now();
-            let mut reader = client.new_multi_reader();
-            reader.add_get_data(&path)?;
-            reader.add_get_data(&identity)?;
-            reader.add_get_children(&place.lock)?;
-            // A server that was cut off from its leader shows znodes of sessions that have ended.
-            let sync = (!session.is_proven()).then(|| client.sync(&path));
-            let (synced, answers) = join(OptionFuture::from(sync), reader.commit()).await;
-            if let Some(synced) = synced {
-                synced?;
-                session.prove(sent);
-            }
-            answers
-        };
-        match <[MultiReadResult; 3]>::try_from(session.read(read).await?) {
-            Ok([Data { stat, .. }, identity, Children { children }]) => Ok(Seen {
-                stat,
-                identity: match identity {
-                    Data { data, .. } => Some(data),
-                    _ => None,
-                },
-                children,
-            }),
-            Ok([MultiReadResult::Error { err }, ..] | [.., MultiReadResult::Error { err }]) => Err(err),
-            _ => Err(Error::UnexpectedError(
-                "other answers than were asked for".to_owned(),
-            )),
-        }
+        let node = (place.lock.as_str(), place.name.as_deref().unwrap_or_default());
+        let seen = place.session.look(&[node]).await?.pop();
+        seen.unwrap_or(Err(Error::NoNode))
     }
 
     /// Waits until our znode is the first; gives the answer if the time runs out before.
     async fn wait_turn(
         &self,
         place: &Place,
-        children: Vec<String>,
+        mut queue: Arc<Queue>,
         request: &Request,
         give_up: Moment,
     ) -> Result<Option<LockError>, Error> {
         let (session, name) = (&place.session, place.name.as_deref().unwrap_or_default());
-        let mut queue = Queue::new(children);
         loop {
             let (before, is_first) = match queue.turn_of(name) {
                 Turn::First => return Ok(None),
@@ -255,7 +217,8 @@ impl ZookeeperLocks {
                     }
                 }
             }
-            queue = Queue::new(session.read(|| session.client.list_children(&place.lock)).await?);
+            let children = session.read(|| session.client.list_children(&place.lock)).await?;
+            queue = Arc::new(Queue::new(children));
         }
     }
 
@@ -281,7 +244,8 @@ impl ZookeeperLocks {
             None => self
                 .read_identity(&session)
                 .await
-                .map_err(|error| self.stop(error))?,
+                .map_err(|error| self.stop(error))?
+                .into(),
         };
         let held = Held {
             identity: self.parse_identity(&identity).map_err(Stop::Answer)?,

@@ -15,8 +15,8 @@
 //! the process that granted a lease can renew it; any can release it. A gateway that advertises an address writes it
 //! into its znodes, and others say to ask there.
 //!
-//! A lock that is taken and released costs three round trips: create, look, remove. Where the holder and the
-//! next in the queue are of one process, the lock is handed over without any.
+//! A lock that is taken and released costs three round trips: create, look, remove. What a process asks at the same
+//! time shares them. Where the holder and the next in the queue are of one process, the lock is handed over without any.
 //!
 //! A fence's name is a znode's name. What ZooKeeper refuses in one (private and supplementary characters), and
 //! the percent sign, are written as `%XX`, the bytes of their UTF-8.
@@ -26,11 +26,13 @@ pub(in crate::lock) mod address;
 mod claims;
 mod entry;
 mod handover;
+mod look;
 mod lookup;
 mod place;
 mod queue;
 mod servers;
 mod session;
+mod together;
 
 use std::{
     sync::{Arc, OnceLock},

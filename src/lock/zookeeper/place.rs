@@ -7,7 +7,6 @@ use uuid::Uuid;
 use zookeeper_client::Error;
 
 use super::session::Session;
-use crate::clock::Moment;
 use crate::lock::give_back;
 
 /// The pause after a removal that failed.
@@ -50,11 +49,6 @@ impl Node {
         format!("{}/{}", self.lock, self.prefix)
     }
 
-    /// Its name, given the number that ZooKeeper wrote.
-    pub(super) fn numbered(&self, number: impl std::fmt::Display) -> String {
-        format!("{}{number}", self.prefix)
-    }
-
     /// Where it is, or was; `None` before it was created.
     pub(super) fn path(&self) -> Option<String> {
         self.name.as_ref().map(|name| format!("{}/{name}", self.lock))
@@ -85,12 +79,8 @@ impl Node {
                 None => return Ok(()),
             },
         };
-        let sent = Moment::now();
-        match self.session.call(self.session.client.delete(&path, None)).await {
-            Ok(()) | Err(Error::NoNode) => {
-                self.session.prove(sent);
-                Ok(())
-            }
+        match self.session.call(self.session.delete(path)).await {
+            Err(Error::NoNode) => Ok(()),
             result => result,
         }
     }

@@ -15,7 +15,7 @@ use std::{
 
 use zookeeper_client::{Client, Error, SessionState};
 
-use super::address::Address;
+use super::{address::Address, together::Writes};
 use crate::{
     clock::Moment,
     lock::{LockError, Term},
@@ -49,6 +49,9 @@ struct State {
     unanswered: AtomicBool,
     /// When the last request was sent whose answer proves that the leader knew the session.
     proven: Mutex<Moment>,
+    writes: Mutex<Writes>,
+    /// The path of the znode of the identity.
+    identity: String,
 }
 
 impl Session {
@@ -92,6 +95,18 @@ impl Session {
     /// Whether that was a moment ago, short against the timeout.
     pub(super) fn is_proven(&self) -> bool {
         self.proven().elapsed() < self.timeout / 50
+    }
+
+    /// What was asked of it, and waits to be sent.
+    pub(super) fn writes(&self) -> MutexGuard<'_, Writes> {
+        self.state
+            .writes
+            .lock()
+            .expect("nothing panics while it holds the writes")
+    }
+
+    pub(super) fn identity(&self) -> &str {
+        &self.state.identity
     }
 
     /// How long it lives, as far as is proven.
@@ -202,6 +217,8 @@ impl Sessions {
                 broken: AtomicBool::new(false),
                 unanswered: AtomicBool::new(false),
                 proven: Mutex::new(sent),
+                writes: Mutex::default(),
+                identity: self.address.identity_path(),
             }),
         })
     }
