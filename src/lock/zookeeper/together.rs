@@ -23,8 +23,6 @@ const EPHEMERAL: CreateOptions<'static> = CreateMode::EphemeralSequential.with_a
 
 /// The most in one transaction.
 const MOST: usize = 64;
-/// How many who send may be under way before what comes is gathered. Few wait for nobody.
-const UNDER_WAY: usize = 4;
 
 /// A znode that is there.
 #[derive(Debug)]
@@ -38,16 +36,16 @@ pub(super) struct Created {
 #[derive(Debug, Default)]
 pub(super) struct Writes {
     waiting: Vec<Item>,
-    under_way: usize,
+    /// Whether somebody sends. Only one does: so all stay in step, and the server's log is written twice for all their
+    /// cycles; with more, each waits for what others write.
+    sending: bool,
 }
 
 impl Writes {
-    /// Whether somebody else is to send.
+    /// Answers whether the sending is to begin.
     fn wait(&mut self, item: Item) -> bool {
         self.waiting.push(item);
-        let begins = self.under_way < UNDER_WAY;
-        self.under_way += usize::from(begins);
-        begins
+        !std::mem::replace(&mut self.sending, true)
     }
 }
 
@@ -164,12 +162,16 @@ impl<T> Drop for Asked<'_, T> {
 /// Sends what waits, until nothing does.
 async fn send(session: Session) {
     loop {
+        // Those who have just been answered come first, so that what they ask next goes along.
+        for _ in 0..2 {
+            tokio::task::yield_now().await;
+        }
         let (sent, mut transactions) = (Moment::now(), Vec::new());
         let answers: Vec<_> = {
             let mut writes = session.writes();
             transactions.extend(gather(std::mem::take(&mut writes.waiting)));
             if transactions.is_empty() {
-                writes.under_way -= 1;
+                writes.sending = false;
                 return;
             }
             transactions
@@ -201,7 +203,7 @@ async fn send(session: Session) {
         }
         while !unseen.is_empty() {
             let some = unseen.split_off(unseen.len().saturating_sub(MOST));
-            tokio::spawn(look(session.clone(), some));
+            look(session.clone(), some).await;
         }
     }
 }
