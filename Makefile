@@ -46,7 +46,7 @@ teeth: ## Put deliberate defects into a copy of the code, and see a test fail fo
 	@tools/install test
 	@tools/teeth
 
-# Without a sanitizer, as there is no unsafe code here: it builds and runs twice as fast.
+# Without a sanitizer, as there is no unsafe code here.
 # What it finds is in fuzz/artifacts: mend it, and keep the input in fuzz/seeds, where the tests look.
 SECONDS ?= 30
 FUZZED := tokens names merge_patches addresses token_headers paths conditions
