@@ -201,6 +201,8 @@ async fn send(session: Session) {
                 }
             }
         }
+        // Whoever asked and has gone looks for its znode to remove it.
+        unseen.retain(|node| !node.answer.is_closed());
         while !unseen.is_empty() {
             let some = unseen.split_off(unseen.len().saturating_sub(MOST));
             look(session.clone(), some).await;
