@@ -13,6 +13,7 @@ use fencegate::{
 };
 use sqlx::{PgPool, Postgres, Transaction};
 
+use super::groups;
 use crate::{
     support::{self, eventually, eventually::PATIENCE},
     world::{World, name},
@@ -229,6 +230,35 @@ async fn the_sessions_of_the_dead_are_ended() {
         assert_eq!(count(&pool, &token).await, 0, "{busy:?}");
         token = newer;
     }
+}
+
+/// As a gateway's batch: when the seal's first wait has run out, and before it ends the dead one's session, who waited
+/// behind it has the lock.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_short_transaction_that_got_in_between_is_not_ended() {
+    let world = World::postgres().await;
+    let (pool, fence) = (world.pool(), name("f"));
+    let mut token = world.grant("f").await;
+    // On a machine that stands still a short transaction is a long one, though not each time.
+    for _ in 0..5 {
+        let dead = entered(&pool, &fence, &token).await;
+        let newer = next(&token, 1);
+        let (store, of, mark) = (world.locks.store().clone(), fence.clone(), newer.mark());
+        let seal = tokio::spawn(async move { store.seal(&of, &mark).await });
+        groups::a_fence_is_waited_for(&pool).await;
+        let short = sqlx::query(
+            "select case when pg_advisory_xact_lock_shared(fencegate.lock_key('f')) is not null then pg_sleep(0.03) end",
+        )
+        .execute(&pool)
+        .await;
+        assert_eq!(seal.await.unwrap().unwrap(), SealOutcome::Sealed);
+        assert!(dead.commit().await.is_err());
+        if short.is_ok() {
+            return;
+        }
+        token = newer;
+    }
+    panic!("its session was ended each time");
 }
 
 /// Whoever is the mark may take as long as it likes: neither an older grant that comes late nor its own
