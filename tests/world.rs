@@ -4,8 +4,10 @@ use std::{any::Any, time::Duration};
 
 use fencegate::{
     FenceName, Locks, Options, RecordKey, Sequence, StoreError, Token, connect,
+    lock::{Held, LockError, LockService, Request},
     store::{Change, Condition, Value, Write, Written},
 };
+use tokio::task::JoinSet;
 
 use crate::support;
 
@@ -160,4 +162,17 @@ pub fn name(fence: &str) -> FenceName {
 
 pub fn etcd_url(etcd: &support::Etcd) -> String {
     format!("etcd://{}", etcd.endpoint().trim_start_matches("http://"))
+}
+
+/// Asks for all at once.
+pub async fn acquire_all<L: LockService + Clone + 'static>(
+    locks: &L,
+    requests: impl IntoIterator<Item = Request>,
+) -> Vec<Result<Held, LockError>> {
+    let mut asking = JoinSet::new();
+    for request in requests {
+        let locks = locks.clone();
+        asking.spawn(async move { locks.acquire(&request).await });
+    }
+    asking.join_all().await
 }

@@ -4,21 +4,9 @@ use fencegate::lock::{Held, LockError, LockService};
 use tokio::task::JoinSet;
 
 use super::*;
+use crate::world::acquire_all;
 
 const MANY: usize = 200;
-
-/// All at once.
-async fn acquire(
-    locks: &EtcdLocks,
-    requests: impl IntoIterator<Item = Request>,
-) -> Vec<Result<Held, LockError>> {
-    let mut asking = JoinSet::new();
-    for request in requests {
-        let locks = locks.clone();
-        asking.spawn(async move { locks.acquire(&request).await });
-    }
-    asking.join_all().await
-}
 
 async fn release(locks: &EtcdLocks, held: Vec<Held>) {
     let mut releasing = JoinSet::new();
@@ -47,7 +35,7 @@ async fn of_many_who_ask_at_once_for_one_fence_one_gets_it() {
         let mut held = Vec::new();
         // The first few are sent by themselves: they are of other fences.
         let others = (0..OTHERS).map(of_fence);
-        for asked in acquire(&locks, others.chain((0..MANY).map(|_| request()))).await {
+        for asked in acquire_all(&locks, others.chain((0..MANY).map(|_| request()))).await {
             match asked {
                 Ok(got) => held.push(got),
                 Err(LockError::Busy { .. }) => {}
@@ -66,7 +54,7 @@ async fn many_fences_are_acquired_and_released_at_once() {
     let server = Etcd::start().await;
     let locks = locks(server.endpoint()).await;
     for _ in 0..3 {
-        let held = acquire(&locks, (0..MANY).map(of_fence)).await;
+        let held = acquire_all(&locks, (0..MANY).map(of_fence)).await;
         let held: Vec<_> = held.into_iter().map(Result::unwrap).collect();
         for held in &held {
             let state = locks.inspect(&held.claim.name).await.unwrap();
@@ -83,7 +71,7 @@ async fn what_cannot_be_done_fails_alone() {
     let server = Etcd::start().await;
     let locks = locks(server.endpoint()).await;
     let mut stranger = stranger(&server).await;
-    let held = acquire(&locks, (0..MANY).map(of_fence)).await;
+    let held = acquire_all(&locks, (0..MANY).map(of_fence)).await;
     let held: Vec<_> = held.into_iter().map(Result::unwrap).collect();
     release(&locks, held).await;
     // They wait for their next use.
@@ -93,6 +81,6 @@ async fn what_cannot_be_done_fails_alone() {
     for lease in leases.iter().step_by(5) {
         stranger.lease_revoke(*lease).await.unwrap();
     }
-    let held = acquire(&locks, (0..MANY).map(of_fence)).await;
+    let held = acquire_all(&locks, (0..MANY).map(of_fence)).await;
     assert_eq!(held.into_iter().filter(Result::is_ok).count(), MANY);
 }

@@ -4,23 +4,11 @@ use futures::future::join_all;
 use tokio::task::JoinSet;
 
 use super::*;
+use crate::world::acquire_all;
 
 const MANY: usize = 200;
 /// Long, so that no session ends what should have been removed.
 const TTL: Duration = Duration::from_secs(60);
-
-/// All at once.
-async fn acquire_all(
-    locks: &ZookeeperLocks,
-    requests: impl IntoIterator<Item = Request>,
-) -> Vec<Result<Held, LockError>> {
-    let mut asking = JoinSet::new();
-    for request in requests {
-        let locks = locks.clone();
-        asking.spawn(async move { locks.acquire(&request).await });
-    }
-    asking.join_all().await
-}
 
 async fn release_all(locks: &ZookeeperLocks, held: &[Held]) {
     let released = join_all(held.iter().map(|held| locks.release(&held.claim))).await;

@@ -58,6 +58,19 @@ impl PostgresStore {
     pub fn pool(&self) -> &PgPool {
         &self.pool
     }
+
+    /// Calls what ends the older transactions of a fence: a seal, or a retirement.
+    async fn close(&self, sql: &'static str, name: &FenceName, token: &Mark) -> Result<PgRow, StoreError> {
+        let row = database::by_itself(&self.pool, || {
+            sqlx::query(sql)
+                .bind(name.as_str())
+                .bind(token.epoch.get())
+                .bind(token.sequence.get())
+                .bind(token.holder.as_bytes().as_slice())
+                .bind(self.grace)
+        });
+        Ok(row.await?)
+    }
 }
 
 impl fmt::Debug for PostgresStore {
@@ -167,15 +180,8 @@ impl Store for PostgresStore {
     }
 
     async fn seal(&self, name: &FenceName, token: &Mark) -> Result<SealOutcome, StoreError> {
-        let row = database::by_itself(&self.pool, || {
-            sqlx::query("select sealed, current_epoch from fencegate.seal($1, $2, $3, $4, $5)")
-                .bind(name.as_str())
-                .bind(token.epoch.get())
-                .bind(token.sequence.get())
-                .bind(token.holder.as_bytes().as_slice())
-                .bind(self.grace)
-        })
-        .await?;
+        let seal = "select sealed, current_epoch from fencegate.seal($1, $2, $3, $4, $5)";
+        let row = self.close(seal, name, token).await?;
         let current = row.try_get("current_epoch")?;
         if row.try_get("sealed")? {
             return Ok(SealOutcome::Sealed);
@@ -194,15 +200,8 @@ impl Store for PostgresStore {
     }
 
     async fn retire(&self, name: &FenceName, token: &Mark) -> Result<bool, StoreError> {
-        let row = database::by_itself(&self.pool, || {
-            sqlx::query("select fencegate.retire($1, $2, $3, $4, $5)")
-                .bind(name.as_str())
-                .bind(token.epoch.get())
-                .bind(token.sequence.get())
-                .bind(token.holder.as_bytes().as_slice())
-                .bind(self.grace)
-        })
-        .await?;
+        let retire = "select fencegate.retire($1, $2, $3, $4, $5)";
+        let row = self.close(retire, name, token).await?;
         Ok(row.try_get(0)?)
     }
 
