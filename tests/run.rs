@@ -11,6 +11,9 @@ use crate::{
     world::World,
 };
 
+/// What is said of a wait that lasts.
+const WAITING: &str = "waiting for fence nightly, which is held by sh on ";
+
 fn run(store: &str, more: &[&str], script: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fencegate"));
     command
@@ -75,6 +78,8 @@ async fn one_runs_at_a_time() {
     let (code, _, errors) = output(run(&store, &["--wait", "100ms"], "true")).await;
     assert_eq!(code, Some(75), "{errors}");
     assert!(errors.contains("held by another"), "{errors}");
+    let (_, _, errors) = output(run(&store, &["--wait", "4s"], "true")).await;
+    assert!(errors.contains(WAITING), "{errors}");
     // A signal goes to the command, whose end is the run's.
     let pid = process::pid(first.id().unwrap());
     rustix::process::kill_process(pid, Signal::TERM).unwrap();
@@ -206,6 +211,8 @@ async fn through_a_gateway_it_is_the_same() {
     let (code, _, errors) = output(run_through(&terminal, &["--wait", "100ms"], "true")).await;
     assert_eq!(code, Some(75), "{errors}");
     assert!(errors.contains("held by another"), "{errors}");
+    let (_, _, errors) = output(run_through(&terminal, &["--wait", "4s"], "true")).await;
+    assert!(errors.contains(WAITING), "{errors}");
     let pid = process::pid(first.id().unwrap());
     rustix::process::kill_process(pid, Signal::TERM).unwrap();
     let status = tokio::time::timeout(PATIENCE, first.wait())

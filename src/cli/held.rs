@@ -42,6 +42,20 @@ impl Place {
         }
     }
 
+    /// Who holds the fence just now, in the holder's own words; `None` if nobody does.
+    pub(super) async fn holder(&self, fence: &FenceName) -> anyhow::Result<Option<String>> {
+        Ok(match self {
+            Self::Direct(locks) => {
+                let holder = locks.service().inspect(fence).await?.holder;
+                holder.map(|holder| holder.label)
+            }
+            Self::Gateway(client) => {
+                let holder = client.fence(fence).await?.and_then(|fence| fence.holder);
+                holder.map(|holder| holder.label)
+            }
+        })
+    }
+
     /// Whether a token is the newest of the fence, here.
     pub(super) async fn knows(&self, fence: &FenceName, token: &Token) -> anyhow::Result<bool> {
         match self {

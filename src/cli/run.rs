@@ -1,6 +1,7 @@
 //! `fencegate run`: a command under a fence, as `flock` and `consul lock` do it, with a token in its environment.
 
 use std::{
+    convert::Infallible,
     ffi::OsString,
     os::unix::process::ExitStatusExt,
     process::{ExitCode, ExitStatus},
@@ -31,6 +32,9 @@ const GIVING_BACK: Duration = Duration::from_secs(10);
 
 /// How often to look whether a process group has ended.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// How long to wait for a fence without a word.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// What the command finds in its environment.
 const TOKEN: [&str; 2] = ["FENCEGATE_TOKEN", "FENCING_TOKEN"];
@@ -91,6 +95,7 @@ impl Run {
         };
         let acquired = tokio::select! {
             acquired = place.acquire(&self.fence, options) => acquired,
+            never = self.say_who_is_waited_for(&place) => match never {},
             _ = signals.recv() => {
                 let _ = tokio::time::timeout(GIVING_BACK, given_back()).await;
                 return Ok(Exit::NotAcquired.into());
@@ -102,6 +107,18 @@ impl Run {
             return Ok(Exit::NotAcquired.into());
         };
         holding(self.under(held, around, signals)).await
+    }
+
+    /// Explains once why nothing happens, if it lasts. Does not end.
+    async fn say_who_is_waited_for(&self, place: &Place) -> Infallible {
+        tokio::time::sleep(SILENCE).await;
+        // Who cannot be asked may still grant it: the acquisition says what is wrong.
+        if let Ok(Some(holder)) = place.holder(&self.fence).await {
+            let holder = Some(holder).filter(|label| !label.is_empty());
+            let holder = holder.as_deref().unwrap_or("somebody who gave no label");
+            aside(&format!("waiting for fence {}, which is held by {holder}", self.fence));
+        }
+        std::future::pending().await
     }
 
     async fn place(&self) -> anyhow::Result<Place> {
