@@ -51,7 +51,7 @@ pub async fn etcd(settings: &Settings, store: &Postgres, rows: &mut Vec<Row>, be
 }
 
 pub async fn zookeeper(settings: &Settings, store: &Postgres, rows: &mut Vec<Row>, beside: &mut Beside) {
-    let server = ZooKeeper::start().await;
+    let server = ZooKeeper::builder().durable().start().await;
     let url = format!("zookeeper://{}", server.endpoint());
     let service: Service = Arc::new(ZookeeperLocks::new(&url).expect("a URL"));
     let sealed = Sealed::new(store, &url).await;

@@ -116,7 +116,10 @@ impl Run {
         if let Ok(Some(holder)) = place.holder(&self.fence).await {
             let holder = Some(holder).filter(|label| !label.is_empty());
             let holder = holder.as_deref().unwrap_or("somebody who gave no label");
-            aside(&format!("waiting for fence {}, which is held by {holder}", self.fence));
+            aside(&format!(
+                "waiting for fence {}, which is held by {holder}",
+                self.fence
+            ));
         }
         std::future::pending().await
     }

@@ -45,6 +45,12 @@ impl Builder {
         self
     }
 
+    /// Flushes to disk as in production. Without it the server survives all but a crash of the machine, `kill -9`
+    /// included, and does not stand still while the disk does, which can be for seconds.
+    pub fn durable(self) -> Self {
+        self.set("forceSync", "yes")
+    }
+
     pub async fn start(self) -> ZooKeeper {
         with_free_ports(|| async {
             let (folder, port) = (reaper::folder("zookeeper"), Port::reserve());
@@ -140,7 +146,7 @@ fn spawn(folder: &TempDir, port: &Port, settings: &[(String, String)]) -> Proces
     // otherwise preallocated in pieces of 64 MB.
     let mut lines = format!(
         "clientPortAddress=127.0.0.1\nclientPort={}\ndataDir={}\ntickTime=200\nmaxSessionTimeout=60000\n\
-         admin.enableServer=false\n4lw.commands.whitelist=*\npreAllocSize=1024\n",
+         admin.enableServer=false\n4lw.commands.whitelist=*\npreAllocSize=1024\nforceSync=no\n",
         port.number(),
         folder.path().join("data").display(),
     );

@@ -61,7 +61,7 @@ async fn a_session_that_may_have_ended_hands_nothing_over() {
     let taken = other.acquire(&waiting(ttl)).await.unwrap();
     let released = tokio::time::timeout(ttl / 2, locks.release(&held.claim)).await;
     assert!(!next.is_finished(), "{released:?}");
-    other.renew(&taken.claim).await.unwrap();
+    renewed(other, taken.claim.clone()).await.unwrap();
     proxy.resume();
     // It has lost its place in the queue, not its patience.
     let next = next.await.unwrap().unwrap();

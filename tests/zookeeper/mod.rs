@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use fencegate::{
     FenceName, Holder,
-    lock::{Held, LockError, LockService, Request, zookeeper::ZookeeperLocks},
+    lock::{Claim, Held, LockError, LockService, Request, Term, zookeeper::ZookeeperLocks},
 };
 use zookeeper_client::{Acls, Client, CreateMode};
 
@@ -56,6 +56,16 @@ const LOCK: &str = "/fencegate/locks/f";
 fn acquire(locks: &ZookeeperLocks, request: Request) -> tokio::task::JoinHandle<Result<Held, LockError>> {
     let locks = locks.clone();
     tokio::spawn(async move { locks.acquire(&request).await })
+}
+
+/// Renews until the server says something, as a lease does.
+async fn renewed(locks: ZookeeperLocks, claim: Claim) -> Result<Term, LockError> {
+    loop {
+        match locks.renew(&claim).await {
+            Err(error) if error.is_retryable() => {}
+            result => return result,
+        }
+    }
 }
 
 /// A session of a program that is not fencegate.

@@ -106,7 +106,8 @@ async fn a_server_that_stops_longer_than_the_session_ends_it() {
     );
     eventually(SOON, async || held.term.deadline.has_passed()).await;
     server.cont();
-    assert!(matches!(locks.renew(&held.claim).await, Err(LockError::Lost)));
+    let renewal = renewed(locks.clone(), held.claim.clone()).await;
+    assert!(matches!(renewal, Err(LockError::Lost)), "{renewal:?}");
     let next = locks.acquire(&waiting(Duration::from_secs(1))).await.unwrap();
     assert!(next.claim.sequence > held.claim.sequence);
 }
@@ -123,10 +124,10 @@ async fn a_short_disconnect_is_no_loss() {
     for _ in 0..3 {
         proxy.refuse(true).await;
         proxy.cut();
-        let renewal = acquire_again(&locks, &held);
+        let renewal = tokio::spawn(renewed(locks.clone(), held.claim.clone()));
         tokio::time::sleep(Duration::from_millis(700)).await;
         proxy.refuse(false).await;
-        renewal.await.unwrap();
+        renewal.await.unwrap().unwrap();
         assert!(matches!(
             other.acquire(&request(ttl)).await,
             Err(LockError::Busy { .. })
@@ -137,19 +138,6 @@ async fn a_short_disconnect_is_no_loss() {
     other.release(&held.claim).await.unwrap();
     let next = waiter.await.unwrap().unwrap();
     assert!(next.claim.sequence > held.claim.sequence);
-}
-
-/// Renews until it works, as a lease does.
-fn acquire_again(locks: &ZookeeperLocks, held: &Held) -> tokio::task::JoinHandle<()> {
-    let (locks, held) = (locks.clone(), held.clone());
-    tokio::spawn(async move {
-        loop {
-            match locks.renew(&held.claim).await {
-                Ok(_) => return,
-                Err(error) => assert!(error.is_retryable(), "{error}"),
-            }
-        }
-    })
 }
 
 #[tokio::test]
