@@ -8,8 +8,12 @@ use std::{
 
 use fencegate::{
     FenceName, Mark, RecordKey, Sequence, StoreError, Token,
+    database::DatabaseError,
     rule::Reason,
-    store::{Change, Condition, Value, Version, Write, Written},
+    store::{
+        Change, Condition, Store, Value, Version, Write, Written,
+        postgres::{Batches, PostgresStore},
+    },
 };
 use futures::future::join_all;
 use proptest::prelude::*;
@@ -116,6 +120,39 @@ async fn a_hot_record_gets_every_write() {
             .any(|(versions, end)| *end == text && versions == last),
         "{text} has another's version"
     );
+}
+
+/// The next batch has another connection: nothing of it was sent on the one that is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_batch_whose_session_is_ended_fails_alone() {
+    let world = World::postgres().await;
+    let token = world.grant("f").await;
+    let one_lane = Batches {
+        lanes: 1,
+        ..Batches::default()
+    };
+    let store = Arc::new(PostgresStore::with_batches(world.pool(), one_lane));
+    for round in 0..5 {
+        let held = hold(&world).await;
+        let write = |text: &str| {
+            let (store, write) = (store.clone(), put("f", &token, "k", text));
+            tokio::spawn(async move { store.write(write).await })
+        };
+        let first = write("first");
+        waited_for(&world.pool(), "locktype = 'relation' and not granted").await;
+        let second = write("second");
+        let end = "select count(pg_terminate_backend(pid)) from pg_locks where locktype = 'relation' and not granted";
+        let ended: i64 = sqlx::query_scalar(end).fetch_one(&world.pool()).await.unwrap();
+        assert_eq!(ended, 1);
+        held.rollback().await.unwrap();
+        let first = first.await.unwrap();
+        assert!(
+            matches!(first, Err(StoreError::Database(DatabaseError::OutcomeUnknown(_)))),
+            "{first:?}"
+        );
+        let second = second.await.unwrap();
+        assert!(second.is_ok(), "round {round}: {second:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

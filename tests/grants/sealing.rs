@@ -11,10 +11,15 @@ use std::{
 use fencegate::{
     Epoch, FenceName, Holder, Mark, Sequence, Token, guard::postgres::enter, store::SealOutcome,
 };
+use futures::future::BoxFuture;
 use sqlx::{PgPool, Postgres, Transaction};
 
 use super::groups;
 use crate::{
+    guard::{
+        session::Session,
+        traps_alone::{require_standby, set_standby},
+    },
     support::{self, eventually, eventually::PATIENCE},
     world::{World, name},
 };
@@ -259,6 +264,117 @@ async fn a_short_transaction_that_got_in_between_is_not_ended() {
         token = newer;
     }
     panic!("its session was ended each time");
+}
+
+/// The dead one's transactions go on beginning: those that are let in when a wait of the seal runs out stay, as the first did.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_comes_in_while_a_seal_loses_its_patience_is_ended_too() {
+    let world = World::postgres().await;
+    let fence = name("f");
+    let token = world.grant("f").await;
+    let dead = entered(&world.pool(), &fence, &token).await;
+    let (started, newer) = (Instant::now(), next(&token, 1));
+    let (store, of, mark) = (world.locks.store().clone(), fence.clone(), newer.mark());
+    let seal = tokio::spawn(async move { store.seal(&of, &mark).await });
+    groups::a_fence_is_waited_for(&world.pool()).await;
+    let mut others = Vec::new();
+    while started.elapsed() < Duration::from_millis(700) {
+        let (pool, fence, token) = (world.pool(), fence.clone(), token.clone());
+        others.push(tokio::spawn(async move {
+            let mut transaction = pool.begin().await?;
+            enter(&mut transaction, &fence, &token.mark())
+                .await
+                .map_err(|_| sqlx::Error::RowNotFound)?;
+            sqlx::query("select pg_sleep(60)")
+                .execute(&mut *transaction)
+                .await
+                .map(drop)
+        }));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(seal.await.unwrap().unwrap(), SealOutcome::Sealed);
+    assert!(
+        started.elapsed() < Duration::from_secs(5),
+        "{:?}",
+        started.elapsed()
+    );
+    assert!(dead.commit().await.is_err());
+    for other in others {
+        assert!(other.await.unwrap().is_err());
+    }
+}
+
+/// Asked again, because the answer was lost, while the first one still waits for the dead: both end them, and one of them finds
+/// its work done.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_seals_of_one_token_that_lose_their_patience_both_seal_it() {
+    let world = World::postgres().await;
+    let fence = name("f");
+    let mut token = world.grant("f").await;
+    for apart in [10, 50, 90] {
+        let dead = entered(&world.pool(), &fence, &token).await;
+        token = next(&token, 1);
+        let seals: Vec<_> = (0..2)
+            .map(|n| {
+                let (store, fence, mark) = (world.locks.store().clone(), fence.clone(), token.mark());
+                tokio::spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(n * apart)).await;
+                    store.seal(&fence, &mark).await
+                })
+            })
+            .collect();
+        for seal in seals {
+            assert_eq!(
+                seal.await.unwrap().unwrap(),
+                SealOutcome::Sealed,
+                "{apart} ms apart"
+            );
+        }
+        assert!(dead.commit().await.is_err());
+    }
+}
+
+/// Where commits wait for a standby, and the session of one that waits is ended: it is committed here, and may not be there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_asked_again_waits_for_the_standby_too() {
+    let world = World::postgres().await;
+    let fence = name("f");
+    let token = world.grant("f").await;
+    let url = world.postgres.as_ref().unwrap().url();
+    let mut admin = Session::open(&url).await;
+    admin.run("set synchronous_commit = local").await.unwrap();
+    let newer = next(&token, 1).mark();
+    let (sealing, retiring) = (world.locks.store().clone(), world.locks.store().clone());
+    let (of, and_of) = (fence.clone(), fence.clone());
+    let calls: [(&str, BoxFuture<'static, bool>); 2] = [
+        (
+            "seal",
+            Box::pin(async move { sealing.seal(&of, &newer).await.unwrap() == SealOutcome::Sealed }),
+        ),
+        // The second time it is dead already.
+        (
+            "retire",
+            Box::pin(async move { !retiring.retire(&and_of, &newer).await.unwrap() }),
+        ),
+    ];
+    for (what, call) in calls {
+        require_standby(&mut admin, &url).await;
+        let call = tokio::spawn(call);
+        for time in 1..=3 {
+            eventually(PATIENCE, async || {
+                assert!(
+                    !call.is_finished(),
+                    "{what}: answered after its session was ended {time} times"
+                );
+                let end =
+                    "select pg_terminate_backend(pid) from pg_stat_activity where wait_event = 'SyncRep'";
+                admin.run(end).await == Ok(1)
+            })
+            .await;
+        }
+        set_standby(&mut admin, "").await;
+        assert!(call.await.unwrap(), "{what}");
+    }
 }
 
 /// Whoever is the mark may take as long as it likes: neither an older grant that comes late nor its own

@@ -11,4 +11,4 @@ mod rust;
 pub mod session;
 mod stalled;
 mod traps;
-mod traps_alone;
+pub mod traps_alone;

@@ -299,7 +299,8 @@ impl Lane {
                 Ok(rows)
             }
             Err(error) => {
-                if matches!(error, sqlx::Error::Database(_)) {
+                // One whose session was ended would fail the next batch, before it is sent.
+                if matches!(error, sqlx::Error::Database(_)) && !is_dead_connection(&error) {
                     self.connection = Some((connection, Instant::now()));
                 }
                 Err(DatabaseError::at_commit(error))

@@ -40,7 +40,12 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// A store on this pool. Nothing is asked of the database yet.
+    /// A store on this pool, which should be the store's own. Nothing is asked of the database yet.
+    ///
+    /// If the future of a `pool.begin()` is dropped half way, sqlx gives its connection back inside a transaction that
+    /// nobody knows of. What the store does on that connection is then answered, and not committed: a mark that was not
+    /// raised, a record that was not written. [`connect`](crate::connect) makes a pool of its own, whose transactions
+    /// are begun with care.
     pub fn new(pool: PgPool) -> Self {
         Self::with_batches(pool, Batches::default())
     }
