@@ -190,9 +190,11 @@ impl Locks {
             return Err(GrantError::Label);
         }
         let (before, fence) = futures::future::try_join(self.store.epoch(), self.store.fence(name)).await?;
-        let floor = fence
-            .filter(|fence| fence.mark.epoch == before.epoch)
-            .map(|fence| fence.mark.sequence.get());
+        let mark = fence.map(|fence| fence.mark);
+        let floor = mark
+            .filter(|mark| mark.epoch == before.epoch)
+            .map(|mark| mark.sequence.get());
+        let granted = mark.map(|mark| (mark.sequence, mark.holder));
         let chosen = options.holder.is_some();
         let holder = options.holder.unwrap_or_else(Holder::random);
         let request = Request {
@@ -222,7 +224,8 @@ impl Locks {
         }
         .await;
         // What is refused is given back before the caller hears of it; what fails of that goes on in the background.
-        unsealed.armed = sealed.is_err();
+        // Who asked again for what was granted before keeps it.
+        unsealed.armed = sealed.is_err() && granted != Some((claim.sequence, claim.holder));
         if unsealed.armed && self.service.release(&claim).await.is_ok() {
             unsealed.armed = false;
         }

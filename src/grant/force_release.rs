@@ -28,6 +28,14 @@ impl Locks {
         let seen = self.service.inspect(name).await;
         if let Some(fence) = before {
             self.store.retire(name, &fence.mark).await?;
+            // Its lock need not be the one that was seen: where another process hands it over, those that it is taken over
+            // from stand before it for a moment.
+            let marked = Claim {
+                name: name.clone(),
+                sequence: fence.mark.sequence,
+                holder: fence.mark.holder,
+            };
+            self.service.release(&marked).await?;
         }
         let Some(live) = seen?.holder else {
             return Ok(());

@@ -8,7 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fencegate::{GrantError, LockError};
+use fencegate::{GrantError, Holder, LockError, Options};
+use sqlx::AssertSqlSafe;
 
 use crate::{
     support::{Etcd, Postgres, Proxy, eventually, eventually::PATIENCE},
@@ -179,4 +180,41 @@ mod heavy {
             .await;
         }
     }
+}
+
+/// A holder that chose its secret, and asks again because an answer was lost.
+#[tokio::test]
+async fn asking_again_in_vain_does_not_end_what_was_granted_before() {
+    let world = World::postgres().await;
+    let options = Options {
+        ttl: Duration::from_secs(60),
+        holder: Some(Holder::random()),
+        ..Options::default()
+    };
+    let granted = world.locks.grant(&name("f"), options.clone()).await.unwrap();
+    // The lock service answers, and then the store does not.
+    let rename = async |from: &str, to: &str| {
+        let sql =
+            format!("alter function fencegate.{from}(text, bigint, bigint, bytea, interval) rename to {to}");
+        sqlx::query(AssertSqlSafe(sql))
+            .execute(&world.pool())
+            .await
+            .unwrap();
+    };
+    rename("seal", "seal_away").await;
+    world.locks.grant(&name("f"), options.clone()).await.unwrap_err();
+    rename("seal_away", "seal").await;
+    world.locks.renew(&name("f"), &granted.token).await.unwrap();
+    let again = world.locks.grant(&name("f"), options).await.unwrap();
+    assert_eq!(again.token, granted.token);
+    // What was never granted is given back all the same.
+    rename("seal", "seal_away").await;
+    let other = Options {
+        ttl: Duration::from_secs(60),
+        holder: Some(Holder::random()),
+        ..Options::default()
+    };
+    world.locks.grant(&name("g"), other).await.unwrap_err();
+    rename("seal_away", "seal").await;
+    world.locks.try_acquire("g", world.ttl).await.unwrap();
 }

@@ -1,5 +1,7 @@
 //! Sessions are shared by leases, and their end is the end of these.
 
+use futures::{StreamExt, stream::FuturesUnordered};
+
 use super::*;
 
 #[tokio::test]
@@ -138,6 +140,56 @@ async fn a_short_disconnect_is_no_loss() {
     other.release(&held.claim).await.unwrap();
     let next = waiter.await.unwrap().unwrap();
     assert!(next.claim.sequence > held.claim.sequence);
+}
+
+/// The client asks for all its watches anew, in one request as long as they fit into one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_short_disconnect_is_no_loss_to_many() {
+    const MANY: usize = 700;
+    let server = ZooKeeper::start().await;
+    let proxy = Proxy::start(server.endpoint()).await;
+    let (locks, ttl) = (locks(proxy.addr()), Duration::from_secs(60));
+    let request = Request {
+        name: "f".repeat(FenceName::LONGEST).parse().unwrap(),
+        wait: SOON * 3,
+        ..request(ttl)
+    };
+    let held = locks.acquire(&request).await.unwrap();
+    let mut waiters = Vec::new();
+    for _ in 0..MANY {
+        let request = Request {
+            holder: Holder::random(),
+            ..request.clone()
+        };
+        waiters.push(acquire(&locks, request));
+    }
+    let watched = async || {
+        let summary = server.ask("wchs").await.unwrap();
+        let total = summary.trim().rsplit("watches:").next();
+        total.unwrap().trim().parse::<usize>().unwrap()
+    };
+    // As many as there is room for, and no more.
+    let mut before = 0;
+    eventually(SOON, async || {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let now = watched().await;
+        now > 100 && now == std::mem::replace(&mut before, now)
+    })
+    .await;
+    proxy.cut();
+    let renewal = renewed(locks.clone(), held.claim.clone()).await;
+    assert!(renewal.is_ok(), "{renewal:?}");
+    assert_eq!(watched().await, before);
+    // Also whom no watch tells hears of those before him that have gone.
+    let (gone, left): (Vec<_>, Vec<_>) = waiters.into_iter().enumerate().partition(|(n, _)| n % 3 > 0);
+    for (_, waiter) in &gone {
+        waiter.abort();
+    }
+    locks.release(&held.claim).await.unwrap();
+    let mut left: FuturesUnordered<_> = left.into_iter().map(|(_, waiter)| waiter).collect();
+    while let Some(held) = left.next().await {
+        locks.release(&held.unwrap().unwrap().claim).await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -198,3 +198,29 @@ async fn callers_that_go_away_before_they_are_sent_leave_nothing() {
     assert!(held.iter().all(Result::is_ok));
     assert_eq!(contenders_each(&stranger, FENCES).await, [1; FENCES]);
 }
+
+/// A program may have several, and its locks outlive the one that used them first.
+#[tokio::test]
+async fn a_runtime_that_ends_takes_nothing_with_it() {
+    let server = ZooKeeper::start().await;
+    let locks = locks(server.endpoint());
+    let held = locks.acquire(&request(TTL)).await.unwrap();
+    let elsewhere = |locks: ZookeeperLocks, held: Held| {
+        let work = move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                locks.release(&held.claim).await.unwrap();
+                locks.acquire(&request(TTL)).await.unwrap()
+            })
+        };
+        tokio::task::spawn_blocking(work)
+    };
+    let mut held = held;
+    for _ in 0..3 {
+        held = elsewhere(locks.clone(), held).await.unwrap();
+    }
+    locks.release(&held.claim).await.unwrap();
+}

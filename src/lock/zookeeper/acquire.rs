@@ -23,6 +23,9 @@ use crate::{
 /// How long to wait for a handover within this process before the server is asked to tell of the end.
 const PATIENCE: Duration = Duration::from_millis(20);
 
+/// How often those look at the znode before theirs whom the server does not tell, since it tells so many others.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
 /// Why an attempt gave no lock.
 enum Stop {
     /// The session ended, or somebody removed our znode: begin again, at the end of the queue.
@@ -192,48 +195,74 @@ impl ZookeeperLocks {
             {
                 return Ok(None);
             }
-            match session.read(|| session.client.get_and_watch_data(&before)).await {
-                Err(Error::NoNode) if is_first => return Ok(None),
-                Err(Error::NoNode) => {}
-                answer => {
-                    let (data, _, watch) = answer?;
-                    let entry = if is_first { Entry::read(&data) } else { None };
-                    let busy = self.busy(request, entry.as_ref());
-                    if let LockError::Elsewhere { .. } = busy {
-                        return Ok(Some(busy));
+            loop {
+                let room = session.room_to_watch(&before);
+                let read = || async {
+                    if room.is_none() {
+                        return Ok((session.client.get_data(&before).await?.0, None));
                     }
-                    let event = tokio::select! {
-                        () = handover.handed_over() => return Ok(None),
-                        event = watch.changed() => event,
-                        () = tokio::time::sleep(give_up.remaining()) => {
-                            return Ok(Some(self.busy(request, entry.as_ref())));
-                        }
-                    };
-                    if event.session_state.is_terminated() {
-                        return Err(Error::SessionExpired);
-                    }
-                    if is_first && event.event_type == EventType::NodeDeleted {
-                        return Ok(None);
-                    }
+                    let (data, _, watch) = session.client.get_and_watch_data(&before).await?;
+                    Ok((data, Some(watch)))
+                };
+                let answer = tokio::select! {
+                    () = handover.handed_over() => return Ok(None),
+                    answer = session.read(read) => answer,
+                };
+                let (data, watch) = match answer {
+                    Err(Error::NoNode) if is_first => return Ok(None),
+                    Err(Error::NoNode) => break,
+                    answer => answer?,
+                };
+                let entry = Entry::read(&data);
+                if let Some(elsewhere) = self.elsewhere(request, entry.as_ref()) {
+                    return Ok(Some(elsewhere));
                 }
+                let changed = async {
+                    match watch {
+                        Some(watch) => Some(watch.changed().await),
+                        None => {
+                            tokio::time::sleep(LOOK_AGAIN).await;
+                            None
+                        }
+                    }
+                };
+                let event = tokio::select! {
+                    () = handover.handed_over() => return Ok(None),
+                    event = changed => event,
+                    () = tokio::time::sleep(give_up.remaining()) => {
+                        let first = entry.as_ref().filter(|_| is_first);
+                        return Ok(Some(self.busy(request, first)));
+                    }
+                };
+                let Some(event) = event else { continue };
+                if event.session_state.is_terminated() {
+                    return Err(Error::SessionExpired);
+                }
+                if is_first && event.event_type == EventType::NodeDeleted {
+                    return Ok(None);
+                }
+                break;
             }
             let children = session.read(|| session.client.list_children(&place.lock)).await?;
             queue = Arc::new(Queue::new(children));
         }
     }
 
-    /// What it means that this one has the lock: that it is held, or that the holder got it from another gateway before,
-    /// and did not hear of it.
+    /// What it means that this one has the lock: that it is held, or [elsewhere](Self::elsewhere).
     fn busy(&self, request: &Request, first: Option<&Entry>) -> LockError {
-        let mine = first.filter(|entry| entry.holder() == Some(request.holder.hash()));
-        match mine.and_then(|entry| self.gateway_of(entry)) {
-            Some(gateway) => LockError::Elsewhere {
-                gateway: Some(gateway),
-            },
-            None => LockError::Busy {
-                expires_in: self.expires_in(&request.name, first),
-            },
-        }
+        self.elsewhere(request, first).unwrap_or_else(|| LockError::Busy {
+            expires_in: self.expires_in(&request.name, first),
+        })
+    }
+
+    /// Whether one in the queue is the holder that asks, who got the lock from another gateway before, and did not hear
+    /// of it.
+    fn elsewhere(&self, request: &Request, before: Option<&Entry>) -> Option<LockError> {
+        let mine = before.filter(|entry| entry.holder() == Some(request.holder.hash()));
+        let gateway = self.gateway_of(mine?)?;
+        Some(LockError::Elsewhere {
+            gateway: Some(gateway),
+        })
     }
 
     /// The lock of our znode, which is the first.

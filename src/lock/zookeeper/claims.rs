@@ -109,9 +109,11 @@ impl Claims {
 
     /// Removes what expires, until nothing is left. What was granted outlives the lock service by that.
     async fn expire(self) {
+        let mut watching = Watching(Some(&self));
         while let Some(next) = self.remove_expired() {
             tokio::time::sleep(next.remaining().min(LOOK)).await;
         }
+        watching.0 = None;
     }
 
     /// When the next one expires; `None` if there is none.
@@ -131,6 +133,17 @@ impl Claims {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().expect("nothing panics while it holds the claims")
+    }
+}
+
+/// Whoever removes what expires. If it ends half way, with its runtime, the next grant has another one do it.
+struct Watching<'a>(Option<&'a Claims>);
+
+impl Drop for Watching<'_> {
+    fn drop(&mut self) {
+        if let Some(claims) = self.0 {
+            claims.state().watched = false;
+        }
     }
 }
 

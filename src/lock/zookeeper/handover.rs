@@ -11,9 +11,21 @@ use std::{
 
 use tokio::sync::oneshot;
 
-/// Who is to be handed what, by the path of the znode just before. Clones share it.
+/// How often a lock is handed over before the first of those znodes is gone: so many may stand before the holder's. It is
+/// more than one transaction removes, so that it seldom holds anybody up.
+pub(super) const MOST: usize = 64;
+
+/// Who is to be handed what. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Handovers(Arc<Mutex<HashMap<String, Handover>>>);
+pub(super) struct Handovers(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    /// By the path of the znode just before.
+    next: HashMap<String, Handover>,
+    /// How many were released and are not gone yet, by the path of the fence's znode.
+    released: HashMap<String, usize>,
+}
 
 #[derive(Debug)]
 enum Handover {
@@ -27,13 +39,13 @@ impl Handovers {
     /// To be told when the holder of that znode, of this process, has released.
     pub(super) fn expect(&self, path: &str) -> Expected<'_> {
         let (sender, receiver) = oneshot::channel();
-        let mut handovers = self.handovers();
-        match handovers.get(path) {
+        let mut state = self.state();
+        match state.next.get(path) {
             Some(Handover::Released) => {
                 let _ = sender.send(());
             }
             _ => {
-                handovers.insert(path.to_owned(), Handover::Expected(sender));
+                state.next.insert(path.to_owned(), Handover::Expected(sender));
             }
         }
         Expected {
@@ -43,9 +55,15 @@ impl Handovers {
         }
     }
 
-    /// Hands the lock of that znode, which is the first, to the next one. It is for as long as the result lasts.
+    /// Hands the lock of that znode, which is the first, to the next one, at the end of what it returns if not at once. That
+    /// is to last until the znode is gone.
     pub(super) fn release(&self, path: String) -> Released<'_> {
-        if let Some(Handover::Expected(next)) = self.handovers().insert(path.clone(), Handover::Released) {
+        let mut state = self.state();
+        let released = state.released.entry(fence_of(&path).to_owned()).or_default();
+        *released += 1;
+        if *released <= MOST
+            && let Some(Handover::Expected(next)) = state.next.insert(path.clone(), Handover::Released)
+        {
             let _ = next.send(());
         }
         Released {
@@ -54,7 +72,12 @@ impl Handovers {
         }
     }
 
-    fn handovers(&self) -> MutexGuard<'_, HashMap<String, Handover>> {
+    /// Whether that znode's lock was handed over, or would be: it is being removed.
+    pub(super) fn is_released(&self, path: &str) -> bool {
+        matches!(self.state().next.get(path), Some(Handover::Released))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
         self.0
             .lock()
             .expect("nothing panics while it holds the handovers")
@@ -83,12 +106,12 @@ impl Expected<'_> {
 impl Drop for Expected<'_> {
     fn drop(&mut self) {
         self.receiver.close();
-        let mut handovers = self.handovers.handovers();
+        let mut state = self.handovers.state();
         // A later one may expect the same znode.
-        if let Some(Handover::Expected(sender)) = handovers.get(&self.path)
+        if let Some(Handover::Expected(sender)) = state.next.get(&self.path)
             && sender.is_closed()
         {
-            handovers.remove(&self.path);
+            state.next.remove(&self.path);
         }
     }
 }
@@ -101,6 +124,21 @@ pub(super) struct Released<'a> {
 
 impl Drop for Released<'_> {
     fn drop(&mut self) {
-        self.handovers.handovers().remove(&self.path);
+        let mut state = self.handovers.state();
+        if let Some(Handover::Expected(next)) = state.next.remove(&self.path) {
+            let _ = next.send(());
+        }
+        let fence = fence_of(&self.path);
+        if let Some(released) = state.released.get_mut(fence) {
+            *released -= 1;
+            if *released == 0 {
+                state.released.remove(fence);
+            }
+        }
     }
+}
+
+/// The path of the fence's znode.
+fn fence_of(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(fence, _)| fence)
 }

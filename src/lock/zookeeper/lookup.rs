@@ -3,11 +3,12 @@
 
 use futures::future::join;
 use uuid::Uuid;
-use zookeeper_client::{Error, Stat};
+use zookeeper_client::{Error, MultiReadResult, Stat};
 
 use super::{
     PERSISTENT, ZookeeperLocks,
     entry::Entry,
+    handover,
     queue::Queue,
     session::{Session, ends_session, is_broken_connection},
 };
@@ -16,10 +17,6 @@ use crate::{
     name::FenceName,
     token::{HolderHash, Sequence},
 };
-
-/// How many znodes may stand before that of the holder: locks that were handed over within a process, and whose
-/// removal is under way.
-const HANDED_OVER: usize = 3;
 
 /// Somebody in a fence's queue.
 pub(super) struct Contender {
@@ -49,7 +46,8 @@ impl ZookeeperLocks {
         answer.map_err(|error| self.sessions.error(error))
     }
 
-    /// The first in a fence's queue, and how many wait behind it.
+    /// The first in a fence's queue that was not released, and how many wait behind it. What another process has handed over
+    /// and not removed yet counts.
     pub(super) async fn first(
         &self,
         session: &Session,
@@ -58,12 +56,13 @@ impl ZookeeperLocks {
         let lock = self.address().lock_path(name);
         loop {
             let queue = self.queue(session, &lock).await?;
-            let Some(first) = queue.names().next() else {
+            let mut paths = queue.names().map(|name| format!("{lock}/{name}"));
+            let Some(first) = paths.find(|path| !self.handovers.is_released(path)) else {
                 return Ok(None);
             };
             // If it ended meanwhile, there is another one, or none.
-            if let Some(first) = self.contender(session, format!("{lock}/{first}")).await? {
-                return Ok(Some((first, queue.names().len() - 1)));
+            if let Some(first) = self.contenders(session, &[first]).await?.pop() {
+                return Ok(Some((first, paths.count())));
             }
         }
     }
@@ -73,14 +72,12 @@ impl ZookeeperLocks {
         let (lock, holder) = (&self.address().lock_path(&claim.name), Some(claim.holder));
         let ask = |session: Session| async move {
             let queue = self.queue(&session, lock).await?;
-            for name in queue.names().take(1 + HANDED_OVER) {
-                let found = self.contender(&session, format!("{lock}/{name}")).await?;
-                let found = found.filter(|found| found.stat.czxid == claim.sequence.get());
-                if found.as_ref().is_some_and(|found| found.holder() == holder) {
-                    return Ok(found);
-                }
-            }
-            Ok(None)
+            let names = queue.names().take(1 + handover::MOST);
+            let paths: Vec<_> = names.map(|name| format!("{lock}/{name}")).collect();
+            let found = self.contenders(&session, &paths).await?;
+            let is_it =
+                |found: &Contender| found.stat.czxid == claim.sequence.get() && found.holder() == holder;
+            Ok(found.into_iter().find(is_it))
         };
         self.ask(ask).await
     }
@@ -98,15 +95,34 @@ impl ZookeeperLocks {
         }
     }
 
-    async fn contender(&self, session: &Session, path: String) -> Result<Option<Contender>, Error> {
-        match session.read(|| session.client.get_data(&path)).await {
-            Err(Error::NoNode) => Ok(None),
-            answer => {
-                let (data, stat) = answer?;
-                let entry = Entry::read(&data);
-                Ok(Some(Contender { path, stat, entry }))
+    /// Those of them that are there.
+    async fn contenders(&self, session: &Session, paths: &[String]) -> Result<Vec<Contender>, Error> {
+        let read = || async {
+            let mut reader = session.client.new_multi_reader();
+            paths.iter().try_for_each(|path| reader.add_get_data(path))?;
+            reader.commit().await
+        };
+        let mut contenders = Vec::new();
+        if paths.is_empty() {
+            return Ok(contenders);
+        }
+        for (path, answer) in paths.iter().zip(session.read(read).await?) {
+            match answer {
+                MultiReadResult::Data { data, stat } => contenders.push(Contender {
+                    path: path.clone(),
+                    stat,
+                    entry: Entry::read(&data),
+                }),
+                MultiReadResult::Error { err: Error::NoNode } => {}
+                MultiReadResult::Error { err } => return Err(err),
+                _ => {
+                    return Err(Error::UnexpectedError(
+                        "another answer than was asked for".to_owned(),
+                    ));
+                }
             }
         }
+        Ok(contenders)
     }
 
     pub(super) fn sequence(&self, stat: &Stat) -> Result<Sequence, LockError> {

@@ -191,7 +191,7 @@ impl LockService for ZookeeperLocks {
     async fn release(&self, claim: &Claim) -> Result<(), LockError> {
         let left = match self.claims.take(claim) {
             Some(granted) => {
-                let _released = granted.node.path().map(|path| self.handovers.release(path));
+                let _until_it_is_gone = granted.node.path().map(|path| self.handovers.release(path));
                 Place::new(granted.node).leave().await
             }
             None => match self.find(claim).await? {

@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::{Semaphore, SemaphorePermit};
 use zookeeper_client::{Client, Error, SessionState};
 
 use super::{address::Address, together::Writes};
@@ -26,6 +27,10 @@ pub(super) const LIMIT: Duration = Duration::from_secs(5);
 
 /// After how much silence a server is given up for another one, if the session's timeout does not demand less.
 const SILENCE: Duration = Duration::from_secs(2);
+
+/// How many bytes of paths a session watches. After a broken connection the client asks for all of them anew, and if they need
+/// more than one request, of 128 KiB, it takes the answer to the second for an error, and the session ends.
+const WATCHED: usize = 96 * 1024;
 
 /// The timeouts that sessions are asked for, in milliseconds. A TTL between two of them is rounded up.
 const TIMEOUTS: [u64; 18] = [
@@ -50,6 +55,8 @@ struct State {
     /// When the last request was sent whose answer proves that the leader knew the session.
     proven: Mutex<Moment>,
     writes: Mutex<Writes>,
+    /// The bytes of paths that may yet be watched.
+    watches: Semaphore,
     /// The path of the znode of the identity.
     identity: String,
 }
@@ -103,6 +110,12 @@ impl Session {
             .writes
             .lock()
             .expect("nothing panics while it holds the writes")
+    }
+
+    /// The right to watch a znode, to be kept as long as the watch; `None` if too many are watched.
+    pub(super) fn room_to_watch(&self, path: &str) -> Option<SemaphorePermit<'_>> {
+        let bytes = u32::try_from(path.len()).ok()?;
+        self.state.watches.try_acquire_many(bytes).ok()
     }
 
     pub(super) fn identity(&self) -> &str {
@@ -218,6 +231,7 @@ impl Sessions {
                 unanswered: AtomicBool::new(false),
                 proven: Mutex::new(sent),
                 writes: Mutex::default(),
+                watches: Semaphore::new(WATCHED),
                 identity: self.address.identity_path(),
             }),
         })

@@ -140,7 +140,7 @@ impl Session {
             tokio::spawn(send(self.clone()));
         }
         let answer = (&mut asked.answered).await;
-        // Without one, the runtime ends.
+        // Without one, the sender's runtime has ended.
         answer.unwrap_or(Err(Error::ConnectionLoss))
     }
 }
@@ -159,8 +159,23 @@ impl<T> Drop for Asked<'_, T> {
     }
 }
 
+/// Whoever sends. If it ends half way, with the runtime of whoever asked first, all that was asked has no answer, as if
+/// the connection had broken, and whoever asks next sends.
+struct Sending(Option<Session>);
+
+impl Drop for Sending {
+    fn drop(&mut self) {
+        if let Some(session) = &self.0 {
+            let mut writes = session.writes();
+            writes.sending = false;
+            writes.waiting.clear();
+        }
+    }
+}
+
 /// Sends what waits, until nothing does.
 async fn send(session: Session) {
+    let mut sending = Sending(Some(session.clone()));
     loop {
         // Those who have just been answered come first, so that what they ask next goes along.
         for _ in 0..2 {
@@ -172,6 +187,8 @@ async fn send(session: Session) {
             transactions.extend(gather(std::mem::take(&mut writes.waiting)));
             if transactions.is_empty() {
                 writes.sending = false;
+                drop(writes);
+                sending.0 = None;
                 return;
             }
             transactions
