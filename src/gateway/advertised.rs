@@ -23,6 +23,13 @@ impl Advertised {
         &self.0
     }
 
+    /// What a browser says of its pages.
+    pub(super) fn origin(&self) -> String {
+        let url = Url::parse(&self.0).map(|url| url.origin().ascii_serialization());
+        // It was one before.
+        url.unwrap_or_default()
+    }
+
     /// Whether clients reach it over TLS.
     pub fn is_https(&self) -> bool {
         self.0.starts_with("https://")

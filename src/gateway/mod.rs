@@ -10,6 +10,7 @@
 mod advertised;
 pub mod auth;
 mod body;
+mod browsers;
 mod conditions;
 mod config;
 mod connections;
@@ -59,6 +60,7 @@ use crate::{
 };
 use auth::Client;
 use body::{Bodies, Room};
+use browsers::OwnNames;
 use connections::Connections;
 use foreign::Refused;
 use problem::Problem;
@@ -69,6 +71,7 @@ use witness::Witness;
 struct Gateway {
     locks: Locks,
     config: Config,
+    own_names: OwnNames,
     /// Whose requests they are while nobody has to show who they are.
     anonymous: Client,
     /// Cancelled once no more leases are given.
@@ -134,7 +137,7 @@ fn because(error: StoreError, refused: Option<Refused>) -> Problem {
 }
 
 impl Gateway {
-    fn new(locks: Locks, config: Config) -> Self {
+    fn new(locks: Locks, config: Config, on_loopback: bool) -> Self {
         if let Some(url) = &config.advertise {
             locks.service().advertise(url.as_str());
         }
@@ -143,6 +146,7 @@ impl Gateway {
             bodies: Bodies::new(config.max_bodies),
             connections: Connections::new(config.max_connections),
             witness: Arc::new(Witness::new(locks.store())),
+            own_names: OwnNames::new(on_loopback, config.advertise.as_ref()),
             locks,
             config,
             anonymous: Client::anonymous(),

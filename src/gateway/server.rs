@@ -30,8 +30,9 @@ pub async fn serve(
     config: Config,
 ) -> Result<(), ServeError> {
     config.may_advertise()?;
-    config.may_listen(listener.local_addr()?)?;
-    let gateway = Arc::new(Gateway::new(locks, config));
+    let address = listener.local_addr()?;
+    config.may_listen(address)?;
+    let gateway = Arc::new(Gateway::new(locks, config, address.ip().is_loopback()));
     let handle = Handle::new();
     let _close = CloseOnDrop(handle.clone());
     let draining = tokio::spawn(drain(gateway.clone(), handle.clone(), shutdown));

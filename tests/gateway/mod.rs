@@ -5,6 +5,7 @@
 mod world;
 
 mod auth;
+mod browsers;
 mod client;
 mod cuts;
 mod dashboard;

@@ -131,6 +131,21 @@ async fn a_certificate_of_the_authority_is_a_client_and_others_are_not() {
     assert_eq!(list(&worker, &address, key).await.unwrap(), 200);
     // A wrong key is not made up for by a certificate.
     assert_eq!(list(&worker, &address, Some("fgk_wrong")).await.unwrap(), 401);
+    // A browser shows it by itself, whatever page makes it ask.
+    for (origin, key, status) in [
+        (address.as_str(), None, 200),
+        ("https://evil.example", None, 403),
+        ("https://evil.example", key, 200),
+    ] {
+        let asked = worker
+            .get(format!("{address}/v1/fences"))
+            .header("origin", origin);
+        let asked = match key {
+            Some(key) => asked.bearer_auth(key),
+            None => asked,
+        };
+        assert_eq!(asked.send().await.unwrap().status(), status, "{origin}");
+    }
     assert_eq!(list(&unknown, &address, None).await.unwrap(), 401);
     assert_eq!(list(&unknown, &address, key).await.unwrap(), 200);
     assert_eq!(list(&bare, &address, None).await.unwrap(), 401);

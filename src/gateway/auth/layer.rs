@@ -30,9 +30,22 @@ pub(in crate::gateway) async fn authenticate(
     });
     // Only those who listen are answered for longer than it takes.
     let listens = request.uri().path() == EVENTS;
+    let names = &gateway.own_names;
     let (client, standing) = match shown {
-        None => (gateway.anonymous.clone(), listens.then(Standing::forever)),
+        None => {
+            let own = names.host_is_own(&request);
+            if let Err(problem) = own.and_then(|()| names.origin_is_own(&request)) {
+                return problem.into_response();
+            }
+            (gateway.anonymous.clone(), listens.then(Standing::forever))
+        }
         Some(Ok(shown)) => {
+            // Browsers show certificates by themselves.
+            if !request.headers().contains_key(header::AUTHORIZATION)
+                && let Err(problem) = names.origin_is_own(&request)
+            {
+                return problem.into_response();
+            }
             let standing = listens.then(|| shown.standing());
             (shown.believed.client, standing)
         }

@@ -12,7 +12,7 @@ use utoipa::{
 use crate::gateway::problem::kinds::*;
 
 /// Whatever is asked.
-const ANY: &[Kind] = &[INTERNAL];
+const ANY: &[Kind] = &[INTERNAL, ORIGIN_NOT_ALLOWED, HOST_NOT_ALLOWED];
 /// Whatever is asked, but by probes.
 const CROWD: &[Kind] = &[TOO_MANY_CONNECTIONS];
 /// Calls about fences, by clients that have rights on them.

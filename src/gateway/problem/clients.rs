@@ -26,6 +26,24 @@ impl Problem {
         problem
     }
 
+    /// A page of somebody else's made a browser ask.
+    pub(in crate::gateway) fn origin_not_allowed() -> Self {
+        Self::new(
+            ORIGIN_NOT_ALLOWED,
+            "a web page that is not this gateway's own has sent this, as its Origin says, and no key or JWT with it. \
+             Programs send no Origin; where a proxy gives the gateway another name, tell it by --advertise",
+        )
+    }
+
+    /// A name that leads to this machine, and may not be its own.
+    pub(in crate::gateway) fn host_not_allowed() -> Self {
+        Self::new(
+            HOST_NOT_ALLOWED,
+            "this gateway listens on loopback and asks nobody who they are, so its host is an IP address, localhost, or \
+             the one that --advertise names: any other may be the name of a web page, led here",
+        )
+    }
+
     /// With more of the reason, which only the log may say.
     pub(in crate::gateway) fn because(self, reason: impl std::fmt::Display) -> Self {
         self.inside(reason)

@@ -44,6 +44,8 @@ kinds! {
     LEASE_ELSEWHERE, MISDIRECTED_REQUEST, "lease-elsewhere", "Another gateway keeps the lease";
     LOCK_FOREIGN, CONFLICT, "lock-foreign", "The lock is another program's";
     NOT_ALLOWED, FORBIDDEN, "not-allowed", "This is not allowed";
+    ORIGIN_NOT_ALLOWED, FORBIDDEN, "origin-not-allowed", "A page that is not the gateway's asks";
+    HOST_NOT_ALLOWED, FORBIDDEN, "host-not-allowed", "The host is not this machine";
     UNAUTHENTICATED, UNAUTHORIZED, "unauthenticated", "It is not known who asks";
     FORBIDDEN, FORBIDDEN, "forbidden", "The right is missing";
     LOCK_HELD, CONFLICT, "lock-held", "Another holder has the lock";
