@@ -1,13 +1,20 @@
 //! `fencegate demo`: watch a lock holder lose its lock without knowing, write, and be refused.
 
-use std::{io::IsTerminal, path::PathBuf, time::Duration};
+use std::{
+    cell::RefCell,
+    io::{self, IsTerminal},
+    path::PathBuf,
+    time::Duration,
+};
 
 use anyhow::Context;
 use clap::ValueEnum;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use fencegate::FenceName;
 
+use super::output;
 use crate::demo::{
     self, Event, Guard, Late, Outcome, Plan, Run, Scenario, Servers,
     picture::picture,
@@ -61,8 +68,24 @@ enum Format {
 }
 
 impl Demo {
-    /// Shows the story with the guard and without.
+    /// Shows the story, unless nobody reads.
     pub(super) async fn run(self) -> anyhow::Result<()> {
+        let teller = Teller {
+            format: self.output,
+            colour: io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty()),
+            unheard: RefCell::default(),
+            given_up: CancellationToken::new(),
+        };
+        // To its end also when nobody reads any more: what it has started is ended, and what it has written taken away.
+        let shown = self.show(&teller).await;
+        match teller.unheard.into_inner() {
+            Some(error) => output::unheard(error),
+            None => shown,
+        }
+    }
+
+    /// Shows the story with the guard and without.
+    async fn show(self, teller: &Teller) -> anyhow::Result<()> {
         let folder = TemporaryFolder::new()?;
         let given = self.store.is_some();
         let servers = Servers {
@@ -74,16 +97,12 @@ impl Demo {
         let locks = servers.connect().await?;
         self.scenario.check(&servers)?;
         locks.migrate().await?;
+        Servers::check_history(&locks).await?;
         let (kind, store) = (locks.service().kind(), locks.store().describe());
         drop(locks);
         let plan = Plan {
             scenario: self.scenario,
             ttl: self.ttl.unwrap_or(self.scenario.ttl()),
-        };
-        let teller = Teller {
-            format: self.output,
-            colour: std::io::stdout().is_terminal()
-                && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty()),
         };
         teller.say(&match given {
             true => format!("store: {store}\nlocks: {kind}"),
@@ -94,7 +113,7 @@ impl Demo {
         for guard in [Guard::Fenced, Guard::Unfenced] {
             teller.begin(guard, &plan);
             let (lines, first) = (Timeline::new(teller.colour), std::cell::Cell::new(true));
-            let run = demo::run(&servers, guard, &plan, |event| {
+            let run = demo::run(&servers, guard, &plan, &teller.given_up, |event| {
                 if first.take() {
                     teller.say(HEAD);
                 }
@@ -121,13 +140,27 @@ impl Demo {
 struct Teller {
     format: Format,
     colour: bool,
+    /// Why nothing can be said any more.
+    unheard: RefCell<Option<io::Error>>,
+    /// Ends the demo then.
+    given_up: CancellationToken,
 }
 
 impl Teller {
     /// Something for people.
     fn say(&self, text: &str) {
         if self.format == Format::Text {
-            println!("{text}");
+            self.print(text);
+        }
+    }
+
+    fn print(&self, text: impl std::fmt::Display) {
+        if self.given_up.is_cancelled() {
+            return;
+        }
+        if let Err(error) = output::write(format!("{text}\n").as_bytes()) {
+            self.given_up.cancel();
+            *self.unheard.borrow_mut() = Some(error);
         }
     }
 
@@ -140,10 +173,10 @@ impl Teller {
 
     fn event(&self, guard: Guard, lines: &Timeline, event: &Event) {
         match self.format {
-            Format::Json => println!("{}", tagged(guard, event)),
+            Format::Json => self.print(tagged(guard, event)),
             Format::Text => {
                 if let Some(line) = lines.line(event) {
-                    println!("{line}");
+                    self.print(line);
                 }
             }
         }
@@ -153,13 +186,13 @@ impl Teller {
         match self.format {
             Format::Json => {
                 let done = json!({ "outcome": outcome, "lost": outcome.lost() });
-                println!("{}", tagged(guard, &done));
+                self.print(tagged(guard, &done));
             }
             Format::Text => {
                 let (text, colour) = (verdict(outcome), if outcome.lost().is_empty() { 32 } else { 31 });
                 match self.colour {
-                    true => println!("\n\x1b[1;{colour}m{text}\x1b[0m"),
-                    false => println!("\n{text}"),
+                    true => self.print(format_args!("\n\x1b[1;{colour}m{text}\x1b[0m")),
+                    false => self.print(format_args!("\n{text}")),
                 }
             }
         }

@@ -4,7 +4,10 @@ use std::io::IsTerminal;
 
 use tracing_subscriber::{EnvFilter, Layer, fmt, layer::SubscriberExt, registry, util::SubscriberInitExt};
 
-use super::traces::{self, Traces};
+use super::{
+    output,
+    traces::{self, Traces},
+};
 
 /// For a service.
 pub(super) const SERVICE: &str = "info,sqlx=warn";
@@ -23,7 +26,9 @@ pub(super) fn start(default: &str) -> Option<Traces> {
     let filter = match wanted.as_deref().map(EnvFilter::try_new) {
         Some(Ok(filter)) => filter,
         Some(Err(error)) => {
-            eprintln!("fencegate: the log filter is not understood, so it is \"{default}\": {error}");
+            output::aside(&format!(
+                "the log filter is not understood, so it is \"{default}\": {error}"
+            ));
             EnvFilter::new(default)
         }
         None => EnvFilter::new(default),

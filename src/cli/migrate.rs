@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::Args;
 
 use super::{
-    secret,
+    output, secret,
     servers::{self, ConfigFile},
 };
 
@@ -25,14 +25,15 @@ pub(super) struct Migrate {
 impl Migrate {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         if self.print {
-            print!("{}", sql(servers::store(&self.store).as_deref()));
-            return Ok(());
+            return output::bytes(sql(servers::store(&self.store).as_deref()).as_bytes());
         }
         let locks = servers::connect_store(&self.store).await?;
         let migrated = locks.migrate().await;
         migrated.map_err(|error| servers::at_store(&locks, error))?;
-        println!("the tables are up to date in {}", locks.store().describe());
-        Ok(())
+        output::line(&format!(
+            "the tables are up to date in {}",
+            locks.store().describe()
+        ))
     }
 }
 

@@ -50,12 +50,26 @@ pub(super) fn line(text: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Whoever has stopped reading has read enough.
+/// Bytes as they are. Ends the program where nobody reads them.
 pub(super) fn bytes(bytes: &[u8]) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    match out.write_all(bytes).and_then(|()| out.flush()) {
+    match write(bytes) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => std::process::exit(0),
-        written => Ok(written?),
+        Err(error) => unheard(error),
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Bytes as they are, for a verb that has something to do when they cannot be written.
+pub(super) fn write(bytes: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(bytes).and_then(|()| out.flush())
+}
+
+/// What it comes to that something could not be written: whoever has stopped reading has read enough.
+pub(super) fn unheard(error: io::Error) -> anyhow::Result<()> {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => Ok(()),
+        _ => Err(anyhow::Error::new(error).context("the standard output cannot be written")),
     }
 }
 

@@ -122,8 +122,8 @@ fn confirm(what: &str) -> anyhow::Result<()> {
         std::io::stdin().is_terminal(),
         "nobody can be asked here whether to raise the epoch: give --yes"
     );
-    eprint!("{what}\nGo on? Type yes: ");
-    std::io::stderr().flush()?;
+    let mut asked = std::io::stderr();
+    write!(asked, "{what}\nGo on? Type yes: ").and_then(|()| asked.flush())?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
     anyhow::ensure!(answer.trim() == "yes", "nothing was changed");

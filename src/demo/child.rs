@@ -90,7 +90,10 @@ impl Child {
                 return Ok(());
             }
         }
-        bail!("writer {} ended too early", self.who);
+        bail!(
+            "writer {} ended too early; what it says of that is above",
+            self.who
+        );
     }
 
     /// Passes on what it tells until it has ended, well.

@@ -116,8 +116,14 @@ pub struct Run {
 /// Plays the scenario once, telling each thing a moment after it has happened.
 ///
 /// # Errors
-/// When a part of it cannot be started, or does not do what the story needs within its time.
-pub async fn run(servers: &Servers, guard: Guard, plan: &Plan, tell: impl Fn(&Event)) -> anyhow::Result<Run> {
+/// When a part of it cannot be started, or does not do what the story needs within its time; and when it is given up.
+pub async fn run(
+    servers: &Servers,
+    guard: Guard,
+    plan: &Plan,
+    given_up: &CancellationToken,
+    tell: impl Fn(&Event),
+) -> anyhow::Result<Run> {
     let (reporter, reported) = Reporter::start();
     let done = CancellationToken::new();
     let play = async {
@@ -133,6 +139,7 @@ pub async fn run(servers: &Servers, guard: Guard, plan: &Plan, tell: impl Fn(&Ev
                 outcome.context("the demo did not come to its end in time").flatten()
             }
             _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+            () = given_up.cancelled() => Err(anyhow::anyhow!("given up")),
         };
         let cleared = stage.clear().await.context("clearing up after the demo");
         let outcome = outcome?;

@@ -15,7 +15,7 @@ use super::{
     watched::{Gate, Holding, WatchedLocks, WatchedStore},
 };
 use fencegate::{
-    FenceName, Locks, Options, RecordKey, connect, gateway,
+    FenceName, GrantError, Locks, Options, RecordKey, connect, gateway,
     store::{Change, Condition, Write},
 };
 
@@ -35,6 +35,27 @@ impl Servers {
     /// As [`connect`].
     pub async fn connect(&self) -> anyhow::Result<Locks> {
         Ok(connect(&self.store, self.locks.as_deref()).await?)
+    }
+
+    /// Refuses servers that give no leases together: every attempt of every writer would be refused.
+    ///
+    /// # Errors
+    /// When the store's epoch belongs to another lock service, or one of the two cannot be asked.
+    pub async fn check_history(locks: &Locks) -> anyhow::Result<()> {
+        let state = locks.store().epoch().await?;
+        let Some(bound) = state.bound else {
+            return Ok(());
+        };
+        let found = locks.service().identity().await?;
+        if bound == found {
+            return Ok(());
+        }
+        let error = GrantError::OtherHistory {
+            epoch: state.epoch.get(),
+            bound: Box::new(bound),
+            found: Box::new(found),
+        };
+        Err(error.into())
     }
 
     /// The lock service's URL, also where it is the store's own.

@@ -18,6 +18,10 @@ use fencegate::{
     token::Token,
 };
 
+/// How often a grant may be refused for its number: what happens once is what a story tells of, and what goes on no retry
+/// mends.
+const REFUSALS: u32 = 3;
+
 /// What a writer is told when it is started.
 #[derive(Debug, Clone)]
 pub struct Writer {
@@ -85,7 +89,7 @@ impl Writer {
         }
     }
 
-    /// Asks until it has a lease.
+    /// Asks until it has a lease, or surely gets none.
     pub(super) async fn acquire(&self, client: &Client) -> anyhow::Result<GrantedLease> {
         let options = AcquireOptions {
             ttl: Some(self.ttl),
@@ -93,6 +97,7 @@ impl Writer {
             label: Some(format!("demo writer {}", self.name)),
             holder: None,
         };
+        let mut refusals = 0;
         loop {
             tell(Happening::Asks)?;
             match client.grant(&self.fence, &options).await {
@@ -109,6 +114,10 @@ impl Writer {
                         status: problem.status,
                         problem: problem.name().to_owned(),
                     })?;
+                    refusals += 1;
+                    if refusals == REFUSALS {
+                        return Err(ClientError::Problem(problem).into());
+                    }
                 }
                 Err(error) => return Err(error.into()),
             }

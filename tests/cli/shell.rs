@@ -66,3 +66,60 @@ async fn whoever_stops_reading_has_read_enough() {
     let output = read.wait_with_output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
+
+/// What prints without a gateway, and the demo, which has processes of its own to end.
+const PRINTS: [&[&str]; 6] = [
+    &["migrate", "--print"],
+    &["migrate", "--store", "sqlite:other.db"],
+    &["completions", "bash"],
+    &["key", "new", "me"],
+    &["demo", "--scenario", "clock"],
+    &["demo", "--scenario", "clock", "--output", "json"],
+];
+
+/// Runs it with its temporary files in a folder of its own, which is empty in the end.
+fn run_to(program: &Program, arguments: &[&str], out: impl Into<Stdio>) -> (Option<i32>, String) {
+    let temporary = program.folder.path().join("temporary");
+    std::fs::create_dir_all(&temporary).unwrap();
+    let output = program
+        .command(arguments)
+        .env("TMPDIR", &temporary)
+        .stdout(out)
+        .stderr(Stdio::piped())
+        .output()
+        .unwrap();
+    assert!(
+        std::fs::read_dir(&temporary).unwrap().next().is_none(),
+        "{arguments:?} leaves something behind"
+    );
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_is_no_error() {
+    let program = Program::new();
+    for arguments in PRINTS {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        assert_eq!(
+            run_to(&program, arguments, writer),
+            (Some(0), String::new()),
+            "{arguments:?}"
+        );
+    }
+}
+
+#[test]
+fn a_full_device_is_an_error_of_one_line() {
+    let program = Program::new();
+    for arguments in PRINTS {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let (code, errors) = run_to(&program, arguments, full);
+        assert_eq!(code, Some(1), "{arguments:?}: {errors}");
+        assert!(
+            errors.starts_with("fencegate: the standard output cannot be written: No space left")
+                && errors.lines().count() == 1,
+            "{arguments:?}: {errors}"
+        );
+    }
+}

@@ -1,8 +1,8 @@
 //! What else can happen to a holder, on real servers: each time the guard loses nothing, and the control does.
 
-use super::{assert_story, told};
+use super::{assert_story, run, told};
 use crate::{
-    support::{Etcd, Postgres},
+    support::{Etcd, Postgres, folder},
     world::etcd_url,
 };
 
@@ -154,5 +154,28 @@ async fn one_number_for_two_holders() {
             "A writes [A] with 1-1: accepted",
             "2 updates acknowledged, 1 LOST (B)",
         ],
+    );
+}
+
+/// No attempt would ever be granted, so none is made.
+#[tokio::test]
+async fn a_store_that_belongs_to_another_lock_service_is_refused_at_once() {
+    let folder = folder("demo");
+    let file = |name: &str| format!("sqlite:{}", folder.path().join(name).display());
+    let (store, locks) = (file("store.db"), file("locks.db"));
+    let clock = ["--scenario", "clock", "--store", &store];
+    told(&[&clock[..], &["--locks", &locks]].concat()).await;
+    let refused = run(&clock).await;
+    let (text, errors) = (
+        String::from_utf8_lossy(&refused.stdout),
+        String::from_utf8_lossy(&refused.stderr),
+    );
+    assert_eq!(refused.status.code(), Some(1), "{text}{errors}");
+    assert_eq!(text.matches("REFUSED").count(), 0, "{text}");
+    assert_eq!(errors.matches("sqlite instance").count(), 2, "{errors}");
+    assert!(
+        errors.lines().count() == 1
+            && errors.contains("Point --locks at the former, or raise the epoch: fencegate rebase"),
+        "{errors}"
     );
 }
