@@ -25,7 +25,7 @@ pub(super) enum Exit {
     OutcomeUnknown = 74,
     /// Another held the fence for all of the wait.
     NotAcquired = 75,
-    /// The lease is over.
+    /// The lease is over, or never was.
     Lost = 76,
     /// The guard refused the token.
     Fenced = 77,
@@ -71,7 +71,7 @@ fn of_client(error: &ClientError) -> Exit {
             "version-mismatch" => Exit::Condition,
             "record-not-found" | "fence-not-found" => Exit::NotFound,
             "outcome-unknown" => Exit::OutcomeUnknown,
-            _ if problem.status == 503 => Exit::Unreachable,
+            _ if problem.status == 503 || problem.retryable => Exit::Unreachable,
             _ => Exit::Failed,
         },
         _ => Exit::Failed,
@@ -146,6 +146,26 @@ mod tests {
         ] {
             let row = format!("\n| {} | ", exit as u8);
             assert!(include_str!("../../docs/cli.md").contains(&row), "{exit:?}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_asked_again_is_told_from_what_may_not() {
+        let problem = |kind: &str, status: u16, retryable: bool| {
+            let text =
+                serde_json::json!({"type": kind, "status": status, "retryable": retryable}).to_string();
+            let problem = serde_json::from_str(&text).unwrap();
+            Exit::of(&ClientError::Problem(Box::new(problem)).into())
+        };
+        for (kind, status, retryable, exit) in [
+            ("lease-elsewhere", 421, true, Exit::Unreachable),
+            ("epoch-changed", 409, true, Exit::Unreachable),
+            ("store-quarantined", 503, false, Exit::Unreachable),
+            ("lock-held", 409, true, Exit::NotAcquired),
+            ("outcome-unknown", 503, false, Exit::OutcomeUnknown),
+            ("lock-service-regressed", 409, false, Exit::Failed),
+        ] {
+            assert_eq!(problem(kind, status, retryable), exit, "{kind}");
         }
     }
 

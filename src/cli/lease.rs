@@ -1,11 +1,11 @@
 //! `fencegate lease`: leases through a gateway, one step at a time. Around a command, `run` is simpler.
 
-use std::{process::ExitCode, time::Duration};
+use std::{io, process::ExitCode, time::Duration};
 
 use clap::{Args, Subcommand};
 use fencegate::{
-    FenceName,
-    client::{AcquireOptions, FenceView, GrantedLease, ListedFence},
+    FenceName, Token,
+    client::{AcquireOptions, Client, ClientError, FenceView, GrantedLease, HolderView, ListedFence},
 };
 use serde::Serialize;
 
@@ -118,7 +118,8 @@ struct Leased<'a> {
 #[derive(Serialize)]
 struct Released<'a> {
     fence: &'a str,
-    released: bool,
+    /// Null where the client may not see who holds the fence.
+    released: Option<bool>,
 }
 
 impl Lease {
@@ -139,17 +140,46 @@ impl Acquire {
         let options = AcquireOptions {
             ttl: Some(self.ttl),
             wait: Some(self.wait),
-            label: Some(self.label.unwrap_or_else(|| super::label("fencegate lease"))),
+            label: Some(
+                self.label
+                    .clone()
+                    .unwrap_or_else(|| super::label("fencegate lease")),
+            ),
             holder: None,
         };
-        let granted = self.gateway.client()?.grant(&self.fence, &options).await?;
-        self.output
-            .say(&leased(&self.fence, &granted), || granted.token.expose())?;
+        let client = self.gateway.client()?;
+        let granted = client.grant(&self.fence, &options).await?;
+        let text = self
+            .output
+            .text(&leased(&self.fence, &granted), || granted.token.expose())?;
+        if let Err(error) = output::write(format!("{text}\n").as_bytes()) {
+            return self.give_back(&client, &granted.token, error).await;
+        }
         if !self.output.is_json() {
             let ttl = humantime::format_duration(granted.ttl);
             output::aside(&format!("{} is held for {ttl}, unless it is renewed", self.fence));
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Acquire {
+    /// A token that nobody has read holds the fence for nobody.
+    async fn give_back(
+        &self,
+        client: &Client,
+        token: &Token,
+        unwritten: io::Error,
+    ) -> anyhow::Result<ExitCode> {
+        let fence = &self.fence;
+        let what = match client.release(fence, token).await {
+            Ok(()) => format!("{fence} is given back, since its token could not be printed"),
+            Err(error) => format!(
+                "{fence} is held for {} by a token that could not be printed and not be given back: {error}",
+                humantime::format_duration(self.ttl)
+            ),
+        };
+        Err(anyhow::Error::new(unwritten).context(what))
     }
 }
 
@@ -168,18 +198,59 @@ impl Renew {
 impl Release {
     async fn run(self) -> anyhow::Result<ExitCode> {
         let client = self.gateway.client()?;
-        match self.force {
-            true => client.force_release(&self.fence).await?,
-            false => client.release(&self.fence, &self.token.get()?).await?,
+        if self.force {
+            client.force_release(&self.fence).await?;
+            return self.say(Some(true), || format!("{} is released", self.fence));
         }
-        let released = Released {
-            fence: self.fence.as_str(),
-            released: true,
+        let token = self.token.get()?;
+        // The release itself is a success also where there was nothing to release.
+        let before = self.seen(&client, &token).await?;
+        client.release(&self.fence, &token).await?;
+        let (Some(before), Some(after)) = (before, self.seen(&client, &token).await?) else {
+            return self.say(None, || {
+                format!("what {token} held of {} is released", self.fence)
+            });
         };
-        self.output
-            .say(&released, || format!("{} is released", self.fence))?;
+        if before.is_held && !after.is_held {
+            return self.say(Some(true), || format!("{} is released", self.fence));
+        }
+        self.say(Some(false), String::new)?;
+        output::aside(&format!(
+            "{token} held nothing of {}, which is held by {}",
+            self.fence, after.holder
+        ));
+        Ok(Exit::Lost.into())
+    }
+
+    fn say(&self, released: Option<bool>, people: impl FnOnce() -> String) -> anyhow::Result<ExitCode> {
+        let fence = self.fence.as_str();
+        self.output.say(&Released { fence, released }, people)?;
         Ok(ExitCode::SUCCESS)
     }
+
+    /// Who holds the fence; `None` where that cannot be seen.
+    async fn seen(&self, client: &Client, token: &Token) -> anyhow::Result<Option<Seen>> {
+        let seen = match client.fence(&self.fence).await {
+            Ok(Some(seen)) if !seen.lock_service_answers => return Ok(None),
+            Ok(seen) => seen,
+            Err(error @ ClientError::Unreachable { .. }) => return Err(error.into()),
+            Err(_) => return Ok(None),
+        };
+        let holder = seen.as_ref().and_then(|seen| seen.holder.as_ref());
+        let mark = seen.as_ref().and_then(|seen| seen.mark.as_deref());
+        Ok(Some(Seen {
+            is_held: mark == Some(&token.to_string())
+                && holder.is_some_and(|holder| holder.sequence == token.sequence.to_string()),
+            holder: holder.map_or_else(|| "nobody".to_owned(), named),
+        }))
+    }
+}
+
+/// A fence, in view of a token.
+struct Seen {
+    /// Whether the token's acquisition holds it, as far as can be seen of its numbers.
+    is_held: bool,
+    holder: String,
 }
 
 impl List {
@@ -224,8 +295,7 @@ fn shown(seen: &FenceView) -> String {
     let holder = match &seen.holder {
         None if !seen.lock_service_answers => "unknown: the lock service does not answer".to_owned(),
         None => "nobody".to_owned(),
-        Some(holder) if holder.label.is_empty() => format!("somebody, with number {}", holder.sequence),
-        Some(holder) => format!("{}, with number {}", holder.label, holder.sequence),
+        Some(holder) => named(holder),
     };
     let left = seen.holder.as_ref().map(|holder| {
         let left = Duration::from_millis(holder.expires_in_ms);
@@ -240,4 +310,11 @@ fn shown(seen: &FenceView) -> String {
         ("waiting", seen.waiting.map(|waiting| waiting.to_string())),
         ("locks", Some(seen.lock_service.clone())),
     ])
+}
+
+fn named(holder: &HolderView) -> String {
+    match holder.label.as_str() {
+        "" => format!("somebody, with number {}", holder.sequence),
+        label => format!("{label}, with number {}", holder.sequence),
+    }
 }

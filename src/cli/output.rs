@@ -30,11 +30,19 @@ pub(super) struct Output {
 impl Output {
     /// Says it in one way or the other.
     pub(super) fn say(&self, json: &impl Serialize, people: impl FnOnce() -> String) -> anyhow::Result<()> {
-        let text = match self.format {
+        line(&self.text(json, people)?)
+    }
+
+    /// What there is to say, in one way or the other.
+    pub(super) fn text(
+        &self,
+        json: &impl Serialize,
+        people: impl FnOnce() -> String,
+    ) -> anyhow::Result<String> {
+        Ok(match self.format {
             Format::Json => serde_json::to_string_pretty(json)?,
             Format::Table => people(),
-        };
-        line(&text)
+        })
     }
 
     pub(super) fn is_json(&self) -> bool {

@@ -1,6 +1,6 @@
 //! `lease`, `check`, `rejections`.
 
-use std::time::Duration;
+use std::{process::Stdio, time::Duration};
 
 use super::{Terminal, json};
 use crate::support::{eventually, eventually::PATIENCE};
@@ -68,6 +68,83 @@ async fn a_lease_is_taken_shown_renewed_and_released() {
     terminal
         .run(&["lease", "acquire", "nightly", "--output", "json"])
         .ends_with(0);
+}
+
+#[tokio::test]
+async fn a_release_says_what_it_released() {
+    let terminal = Terminal::open().await;
+    let acquire = |fence: &str| {
+        let arguments = ["lease", "acquire", fence, "--ttl", "10m", "--label", "me"];
+        terminal.run(&arguments).ends_with(0).out.trim().to_owned()
+    };
+    let release = |token: &str, fence: &str| terminal.run_under(token, &["lease", "release", fence]);
+    let (token, other) = (acquire("a"), acquire("b"));
+    let secret = |token: &str| token.rsplit_once('-').unwrap().1.to_owned();
+    for (token, fence, holder) in [
+        (format!("1-1-{}", secret(&other)), "a", "me, with number 1"),
+        (format!("9-77-{}", secret(&other)), "a", "me, with number 1"),
+        (format!("1-2-{}", secret(&other)), "a", "me, with number 1"),
+        (token.clone(), "never", "nobody"),
+    ] {
+        let run = release(&token, fence).ends_with(76);
+        let said = format!(" held nothing of {fence}, which is held by {holder}\n");
+        assert!(run.out.is_empty() && run.err.ends_with(&said), "{}", run.err);
+        assert!(!run.err.contains(&secret(&token)), "{}", run.err);
+    }
+    terminal.run_under(&token, &["check", "a"]).ends_with(0);
+
+    assert_eq!(release(&token, "a").ends_with(0).out, "a is released\n");
+    let again = release(&token, "a").ends_with(76);
+    assert!(again.err.contains("which is held by nobody"), "{}", again.err);
+    let next = acquire("a");
+    let again = terminal
+        .run_under(&token, &["lease", "release", "a", "--output", "json"])
+        .ends_with(76);
+    assert_eq!(json(&again), serde_json::json!({"fence": "a", "released": false}));
+    assert!(
+        again.err.contains("1-1 held nothing of a") && again.err.contains("me, with number 2"),
+        "{}",
+        again.err
+    );
+    let last = terminal.run_under(&next, &["lease", "release", "a", "--output", "json"]);
+    assert_eq!(json(&last.ends_with(0))["released"], true);
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_printed_holds_nothing() {
+    let terminal = Terminal::open().await;
+    for (number, format) in ["table", "json"].into_iter().enumerate() {
+        let acquire = ["lease", "acquire", "a", "--ttl", "10m", "--output", format];
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let (reader, closed) = std::io::pipe().unwrap();
+        drop(reader);
+        for out in [Stdio::from(full), Stdio::from(closed)] {
+            let output = terminal
+                .command(&acquire)
+                .stdout(out)
+                .stderr(Stdio::piped())
+                .output()
+                .unwrap();
+            let errors = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{errors}");
+            assert!(
+                errors.starts_with("fencegate: a is given back, since its token could not be printed: ")
+                    && errors.lines().count() == 1,
+                "{errors}"
+            );
+        }
+        let held = terminal.run(&acquire).ends_with(0);
+        let number = 3 * number + 3;
+        assert!(held.out.contains(&format!("1-{number}-")), "{}", held.out);
+        terminal.run(&["lease", "show", "a"]).ends_with(0);
+        let token = match format {
+            "json" => json(&held)["token"].as_str().unwrap().to_owned(),
+            _ => held.out.trim().to_owned(),
+        };
+        terminal
+            .run_under(&token, &["lease", "release", "a"])
+            .ends_with(0);
+    }
 }
 
 #[tokio::test]
