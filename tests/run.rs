@@ -3,7 +3,10 @@
 use std::{path::Path, process::Stdio, time::Duration};
 
 use rustix::process::Signal;
-use tokio::process::{Child, Command};
+use tokio::{
+    io::{AsyncBufReadExt, BufReader},
+    process::{Child, Command},
+};
 
 use crate::{
     cli::Terminal,
@@ -89,6 +92,33 @@ async fn one_runs_at_a_time() {
         .unwrap();
     assert_eq!(status.code(), Some(128 + 15));
     assert_eq!(output(run(&store, &["--wait", "0s"], "true")).await.0, Some(0));
+}
+
+#[tokio::test]
+async fn a_signal_ends_the_waiting_for_the_fence() {
+    let folder = folder("run");
+    let (store, sign) = (store_in(folder.path()), folder.path().join("begun"));
+    let script = format!("touch {}; sleep 600", sign.display());
+    let _first = begun(run(&store, &[], &script), &sign).await;
+    for (signal, name) in [(Signal::TERM, "SIGTERM"), (Signal::INT, "SIGINT")] {
+        let mut second = run(&store, &[], "true").spawn().unwrap();
+        let mut errors = BufReader::new(second.stderr.take().unwrap()).lines();
+        // It is there to be asked as soon as it says something.
+        let mut said = async || {
+            let line = tokio::time::timeout(PATIENCE, errors.next_line()).await;
+            line.expect("it says something").unwrap()
+        };
+        assert!(said().await.unwrap().contains(WAITING));
+        rustix::process::kill_process(process::pid(second.id().unwrap()), signal).unwrap();
+        assert_eq!(
+            said().await.unwrap(),
+            format!(
+                "fencegate: ended by {name} while waiting for fence nightly: the command was not started"
+            )
+        );
+        let status = tokio::time::timeout(PATIENCE, second.wait()).await;
+        assert_eq!(status.unwrap().unwrap().code(), Some(128 + signal.as_raw()));
+    }
 }
 
 #[tokio::test]

@@ -107,21 +107,56 @@ fn of_lock(error: &LockError) -> Exit {
     }
 }
 
+/// An error with what caused it, each said once: some messages have their cause in them already.
+pub(super) fn told(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 /// How to look closer at a server that does not answer.
 pub(super) fn advice(error: &anyhow::Error) -> Option<String> {
-    for cause in error.chain() {
-        match cause.downcast_ref() {
-            Some(ClientError::Unreachable { gateway, .. } | ClientError::NoAnswer { gateway, .. }) => {
-                return Some(format!("look whether it runs: curl {gateway}/readyz"));
-            }
-            Some(_) => return None,
-            None => {}
-        }
+    if let Some(error) = error.chain().find_map(|cause| cause.downcast_ref()) {
+        return closer(error);
     }
     match Exit::of(error) {
         Exit::Unreachable => Some("look closer with: fencegate doctor".into()),
         _ => None,
     }
+}
+
+/// What to do about a gateway that does not answer.
+pub(super) fn closer(error: &ClientError) -> Option<String> {
+    let (ClientError::Unreachable { gateway, detail } | ClientError::NoAnswer { gateway, detail }) = error
+    else {
+        return None;
+    };
+    let has = |words: &[&str]| words.iter().any(|word| detail.contains(word));
+    Some(if has(&["UnknownIssuer", "CaUsedAsEndEntity"]) {
+        "nobody whom this machine trusts vouches for its certificate: name its authority's with --ca FILE, or \
+         FENCEGATE_CA"
+            .into()
+    } else if has(&["NotValidForName", "not valid for name"]) {
+        "its certificate is another's: name the gateway as its certificate does".into()
+    } else if has(&["invalid HTTP version"]) && gateway.starts_with("http://") {
+        format!(
+            "it may speak TLS: name it as {}",
+            gateway.replacen("http", "https", 1)
+        )
+    } else if has(&["InvalidContentType"]) {
+        format!(
+            "it may speak no TLS: name it as {}",
+            gateway.replacen("https", "http", 1)
+        )
+    } else {
+        format!("look whether it runs: curl {gateway}/readyz")
+    })
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `fencegate key`: API keys.
 
 use clap::{Args, Subcommand};
-use fencegate::gateway::auth::ApiKey;
+use fencegate::gateway::auth::{self, ApiKey};
 use serde_json::json;
 
 use super::output::Output;
@@ -21,10 +21,15 @@ enum Verb {
 #[derive(Args)]
 struct New {
     /// Whose key it is
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", value_parser = name)]
     name: String,
     #[command(flatten)]
     output: Output,
+}
+
+/// One that the clients file can have.
+fn name(text: &str) -> Result<String, auth::NotAName> {
+    auth::check_name(text).map(|()| text.to_owned())
 }
 
 impl Key {

@@ -12,7 +12,8 @@ use super::{
 /// For a service.
 pub(super) const SERVICE: &str = "info,sqlx=warn";
 /// For a verb that talks to a person.
-pub(super) const QUIET: &str = "warn,sqlx=error";
+/// What is wrong with a gateway's certificate is in the error that ends the verb.
+pub(super) const QUIET: &str = "warn,sqlx=error,rustls_platform_verifier=off";
 /// For the demo, which tells what goes wrong itself.
 pub(super) const SILENT: &str = "off";
 

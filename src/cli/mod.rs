@@ -125,6 +125,16 @@ pub async fn run() -> ExitCode {
     let line: Vec<_> = std::env::args_os().collect();
     let settings = Settings::read(Cli::command(), &line).unwrap_or_else(|error| error.exit());
     let cli = Cli::from_arg_matches(&settings.matches).unwrap_or_else(|error| error.exit());
+    // Of what the environment says one may count before the other; who says both means one of them.
+    if matches!(cli.verb, Verb::Run(_) | Verb::Rejections(_)) && settings.is_said("gateway") {
+        for other in ["store", "locks"] {
+            if settings.is_said(other) {
+                usage(&format!(
+                    "--{other} and --gateway cannot both be given: it is one or the other"
+                ));
+            }
+        }
+    }
     let _traces = logging::start(match cli.verb {
         Verb::Serve(_) => logging::SERVICE,
         Verb::Demo(_) => logging::SILENT,
@@ -154,7 +164,7 @@ pub async fn run() -> ExitCode {
     };
     done.unwrap_or_else(|error| {
         let advice = exit::advice(&error).map(|advice| format!(" ({advice})"));
-        output::aside(&format!("{error:#}{}", advice.unwrap_or_default()));
+        output::aside(&format!("{}{}", exit::told(&error), advice.unwrap_or_default()));
         Exit::of(&error).into()
     })
 }
@@ -181,10 +191,10 @@ fn who() -> String {
     )
 }
 
-/// Ends the program as a command line that cannot be read does.
+/// Ends the program as a command line that cannot be read does. The message says what to write: how the program is used
+/// at large would help nobody.
 fn usage(message: &str) -> ! {
-    use clap::error::ErrorKind;
-    Cli::command()
-        .error(ErrorKind::MissingRequiredArgument, message)
-        .exit()
+    let kind = clap::error::ErrorKind::MissingRequiredArgument;
+    let error: clap::Error = clap::Error::raw(kind, format!("{message}\n"));
+    error.exit()
 }

@@ -7,16 +7,19 @@ use fencegate::{FenceName, client::ListedRejection};
 
 use super::{
     output::{self, Output},
-    servers,
+    secret,
+    servers::{self, ConfigFile},
     through_gateway::ThroughGateway,
 };
 
 #[derive(Args)]
 #[command(
-    after_help = "With --store, or FENCEGATE_STORE or DATABASE_URL, the store is asked; with --gateway, or else \
+    after_help = "With --store, or FENCEGATE_STORE or DATABASE_URL, or one in the settings file, the store is asked; with --gateway, or else \
     FENCEGATE_GATEWAY, a gateway is."
 )]
 pub(super) struct Rejections {
+    #[command(flatten)]
+    config: ConfigFile,
     /// Only those on this fence
     #[arg(long, value_name = "NAME", value_parser = super::fence)]
     fence: Option<FenceName>,
@@ -24,7 +27,8 @@ pub(super) struct Rejections {
     #[arg(long, value_name = "NUMBER", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
     /// The store: postgres://user@host:5432/database or sqlite:FILE (or DATABASE_URL)
-    #[arg(long, value_name = "URL", env = "FENCEGATE_STORE", hide_env_values = true)]
+    #[arg(long, value_name = "URL", env = "FENCEGATE_STORE", hide_env_values = true,
+          value_parser = secret::read)]
     store: Option<String>,
     #[command(flatten)]
     gateway: ThroughGateway,

@@ -45,7 +45,8 @@ const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 
 #[derive(Args)]
 #[command(
-    after_help = "Exit status: the command's own, or 128 and the number of the signal that ended it; 75 if the \
+    after_help = "Exit status: the command's own, or 128 and the number of the signal that ended it, or the waiting for \
+    the fence; 75 if the \
     fence was not to be had in time; 76 if the lease was lost and the command was ended for it; 1 and 2 for errors \
     before it was started.\n\nThe command finds its token in FENCEGATE_TOKEN and FENCING_TOKEN, and the fence in \
     FENCEGATE_HELD_FENCE. Whoever can read its environment can write as the holder. A run within a run of the same \
@@ -96,9 +97,11 @@ impl Run {
         let acquired = tokio::select! {
             acquired = place.acquire(&self.fence, options) => acquired,
             never = self.say_who_is_waited_for(&place) => match never {},
-            _ = signals.recv() => {
+            Some(signal) = signals.recv() => {
+                let fence = &self.fence;
+                aside(&format!("ended by {} while waiting for fence {fence}: the command was not started", name(signal)));
                 let _ = tokio::time::timeout(GIVING_BACK, given_back()).await;
-                return Ok(Exit::NotAcquired.into());
+                return Ok(by_signal(signal.as_raw()));
             }
         };
         let Some(held) = acquired? else {
@@ -274,10 +277,28 @@ fn signals() -> anyhow::Result<mpsc::Receiver<Signal>> {
     Ok(receiver)
 }
 
+/// As `kill -l` has them, for those of [`signals`].
+fn name(signal: Signal) -> &'static str {
+    match signal {
+        Signal::TERM => "SIGTERM",
+        Signal::INT => "SIGINT",
+        Signal::HUP => "SIGHUP",
+        Signal::QUIT => "SIGQUIT",
+        Signal::USR1 => "SIGUSR1",
+        _ => "SIGUSR2",
+    }
+}
+
 /// As shells have it.
 fn exit_code(status: ExitStatus) -> ExitCode {
-    let code = status.code().or(status.signal().map(|signal| 128 + signal));
-    ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+    match (status.code(), status.signal()) {
+        (None, Some(signal)) => by_signal(signal),
+        (code, _) => ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)),
+    }
+}
+
+fn by_signal(signal: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(128 + signal).unwrap_or(1))
 }
 
 #[cfg(test)]

@@ -41,7 +41,7 @@ pub(super) struct Write {
     #[arg(long, value_name = "FILE", conflicts_with = "delete")]
     file: Option<PathBuf>,
     /// What the value is
-    #[arg(long, value_name = "TYPE", default_value = UNNAMED)]
+    #[arg(long, value_name = "TYPE", default_value = UNNAMED, value_parser = content_type)]
     content_type: String,
     /// The value is a JSON merge patch of what is stored
     #[arg(long, conflicts_with_all = ["delete", "content_type"])]
@@ -151,6 +151,14 @@ impl Write {
             .read_to_end(&mut bytes)
             .context("reading the standard input")?;
         Ok(bytes)
+    }
+}
+
+/// What a header can have; more is the gateway's to judge.
+fn content_type(text: &str) -> Result<String, String> {
+    match reqwest::header::HeaderValue::from_str(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err("a content type is written as text/plain, in one line".into()),
     }
 }
 

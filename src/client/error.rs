@@ -56,6 +56,9 @@ pub enum ClientError {
     /// A key or a certificate cannot be used.
     #[error("the credentials for the gateway cannot be used: {0}")]
     Credentials(String),
+    /// What was given cannot be put into a request, as a content type with a line end in it: nothing was sent.
+    #[error("the request cannot be made, so nothing was sent: {0}")]
+    Request(String),
     /// There was no way to the gateway: nothing was sent.
     #[error("the gateway at {gateway} cannot be reached: {detail}")]
     Unreachable {

@@ -3,7 +3,7 @@
 use reqwest::{Method, header};
 use serde::Deserialize;
 
-use super::{Client, ClientError, error::chain};
+use super::{Client, ClientError, error::chain, request::refusal};
 
 /// What a gateway says of itself.
 #[derive(Debug, Clone, Deserialize)]
@@ -11,10 +11,10 @@ use super::{Client, ClientError, error::chain};
 pub struct Health {
     /// `ready`, `not-ready` or `draining`.
     pub status: String,
-    /// Its store.
-    pub store: HealthPart,
-    /// Its lock service.
-    pub lock_service: HealthPart,
+    /// Its store; `None` where this client may not see it, for want of the right `admin` on all fences.
+    pub store: Option<HealthPart>,
+    /// Its lock service; `None` likewise.
+    pub lock_service: Option<HealthPart>,
     /// What its clock showed, as HTTP has it.
     #[serde(skip)]
     pub date: Option<String>,
@@ -34,7 +34,7 @@ impl Client {
     /// Whether the gateway can do its work, and if not, why. Asked once.
     ///
     /// # Errors
-    /// When it does not answer, or is none.
+    /// When it does not answer, does not believe who this client is, or is none.
     ///
     /// # Cancel safety
     /// Yes.
@@ -45,12 +45,17 @@ impl Client {
             gateway,
             detail: chain(&error.without_url()),
         })?;
-        let date = answer.headers().get(header::DATE);
+        let (status, headers) = (answer.status(), answer.headers().clone());
+        let date = headers.get(header::DATE);
         let date = date.and_then(|date| date.to_str().ok()).map(str::to_owned);
         let text = answer.bytes().await.unwrap_or_default();
-        let mut health: Health = serde_json::from_slice(&text)
-            .map_err(|_| ClientError::Unexpected("what it says of its health cannot be read".into()))?;
-        health.date = date;
-        Ok(health)
+        // A problem's status is a number.
+        match serde_json::from_slice::<Health>(&text) {
+            Ok(health) => Ok(Health { date, ..health }),
+            Err(_) if status.is_success() => Err(ClientError::Unexpected(
+                "what it says of its health cannot be read".into(),
+            )),
+            Err(_) => Err(refusal(status, &headers, &text)),
+        }
     }
 }

@@ -165,7 +165,7 @@ impl Client {
     /// Asks, elsewhere if the gateway says so, and reads the answer to its end. All of it within the request's limit.
     pub(super) async fn ask_once(&self, request: RequestBuilder) -> Result<Answer, ClientError> {
         let (http, request) = request.build_split();
-        let mut request = request.map_err(|error| ClientError::Unexpected(chain(&error.without_url())))?;
+        let mut request = request.map_err(|error| ClientError::Request(chain(&error.without_url())))?;
         let (begun, limit) = (Instant::now(), request.timeout().copied().unwrap_or(LIMIT));
         let mut hops = 0..redirect::HOPS;
         loop {
@@ -214,7 +214,7 @@ async fn execute(
     Ok((status, headers, body))
 }
 
-fn refusal(status: StatusCode, headers: &header::HeaderMap, body: &[u8]) -> ClientError {
+pub(super) fn refusal(status: StatusCode, headers: &header::HeaderMap, body: &[u8]) -> ClientError {
     let Ok(mut problem) = serde_json::from_slice::<Problem>(body) else {
         return ClientError::Unexpected(format!("status {status} without a problem in its body"));
     };

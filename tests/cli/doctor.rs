@@ -5,7 +5,7 @@ use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection};
 
 use super::{Terminal, json};
 use crate::{
-    gateway::program::Program,
+    gateway::{auth::Clients, program::Program},
     support::{Etcd, Postgres, Redis, ZooKeeper},
 };
 
@@ -367,4 +367,60 @@ async fn a_gateway_says_what_is_wrong_behind_it() {
     seen.has("ok", "its store is usable");
     seen.ends_with(4);
     etcd.cont();
+}
+
+#[tokio::test]
+async fn a_gateway_that_shows_little_is_healthy_all_the_same() {
+    let clients = Clients::new([("reader", serde_json::json!({"*": ["read"]}))]);
+    let file = clients.file();
+    let terminal = Terminal::open_with(&["--clients", file.to_str().unwrap()]).await;
+    let ask = |key: Option<&str>| {
+        let mut command = terminal.command(&["doctor", "--output", "json"]);
+        if let Some(key) = key {
+            command.env("FENCEGATE_API_KEY", key);
+        }
+        let run = terminal.program.run(&mut command);
+        let report = json(&run);
+        Seen {
+            code: run.code,
+            report,
+        }
+    };
+    for key in [None, Some(clients.key("reader"))] {
+        let seen = ask(key);
+        seen.has("ok", "ready");
+        seen.has("note", "its store is not shown");
+        seen.has("note", "its lock service is not shown");
+        seen.ends_with(0);
+    }
+}
+
+#[tokio::test]
+async fn a_role_without_rights_is_told_which() {
+    let program = Program::new();
+    let server = Postgres::builder().durable().start().await;
+    let locks = fencegate::connect(&server.url(), None).await.unwrap();
+    locks.migrate().await.unwrap();
+    let mut connection = PgConnection::connect(&server.url()).await.unwrap();
+    connection
+        .execute("create role \"new\"\"comer\" login")
+        .await
+        .unwrap();
+    let url = format!("postgres://new%22comer@127.0.0.1:{}/postgres", server.port());
+    let seen = doctor(&program, &["--store", &url]);
+    seen.has("unsafe", "new\"comer may not look at fencegate's tables");
+    seen.ends_with(4);
+    let findings = seen.report["findings"].as_array().unwrap();
+    let last = findings.iter().rfind(|finding| finding["severity"] == "unsafe");
+    let remedy = last.unwrap()["remedy"].as_str().unwrap().to_owned();
+    assert_eq!(
+        remedy,
+        "grant fencegate_writer, fencegate_sealer to \"new\"\"comer\";"
+    );
+    connection.execute(AssertSqlSafe(remedy)).await.unwrap();
+    let seen = doctor(&program, &["--store", &url]);
+    seen.has("ok", "its tables are those of this version");
+    seen.ends_with(0);
+    let run = ["run", "--fence", "a", "--store", &url, "--", "true"];
+    program.run(&mut program.command(&run)).ends_with(0);
 }

@@ -1,7 +1,10 @@
 //! What a mistake, or a server that is away, is answered with.
 
 use super::Terminal;
-use crate::gateway::program::Program;
+use crate::gateway::{
+    program::Program,
+    tls::{self, Authority},
+};
 
 #[tokio::test]
 async fn typos_get_a_suggestion() {
@@ -50,15 +53,66 @@ async fn typos_get_a_suggestion() {
             "a version is a number",
         ),
         (&["lease", "acquire", "a", "--ttl=-1s"], 2, "--ttl"),
+        (
+            &["write", "a", "k", "v", "--content-type", "a/b\nX: y"],
+            2,
+            "a content type is written as",
+        ),
+        (&["key", "new", ""], 2, "a client's name has 1 to 200 bytes"),
+        (&["key", "new", &"x".repeat(300)], 2, "1 to 200 bytes"),
+        (&["key", "new", "anonymous"], 2, "is not \"anonymous\""),
+        (
+            &[
+                "run",
+                "--fence=a",
+                "--store=sqlite:a",
+                "--gateway=http://a",
+                "--",
+                "true",
+            ],
+            2,
+            "--store and --gateway cannot both be given",
+        ),
+        (
+            &[
+                "run",
+                "--fence=a",
+                "--locks=etcd://a",
+                "--gateway=http://a",
+                "--",
+                "true",
+            ],
+            2,
+            "--locks and --gateway cannot both be given",
+        ),
+        (
+            &["rejections", "--store=sqlite:a", "--gateway=http://a"],
+            2,
+            "--store and --gateway cannot both be given",
+        ),
+        (&["check", "a"], 2, "no token: set FENCEGATE_TOKEN"),
+        (
+            &["serve", "--config", "none.toml"],
+            2,
+            "the settings in none.toml cannot be read",
+        ),
     ] {
         let run = program.run(&mut program.command(arguments)).ends_with(code);
         assert!(run.err.contains(said), "{arguments:?}: {}", run.err);
         assert!(!run.err.contains("hunter2"), "{}", run.err);
+        let is_lost = arguments == ["sevre"];
+        assert!(is_lost || !run.err.contains("fencegate <COMMAND>"), "{}", run.err);
     }
     // Once, though it has layers.
     let redis = ["serve", "--store=sqlite:x.db", "--locks=redis://a,b"];
     let run = program.run(&mut program.command(&redis)).ends_with(1);
     assert_eq!(run.err.matches("takes one host").count(), 1, "{}", run.err);
+    let clients = ["config", "check", "--clients=none.toml"];
+    let run = program.run(&mut program.command(&clients)).ends_with(1);
+    assert_eq!(
+        run.err,
+        "fencegate: none.toml cannot be read: No such file or directory (os error 2)\n"
+    );
 }
 
 #[tokio::test]
@@ -178,4 +232,56 @@ async fn a_key_is_taken_from_its_file_and_refused_without_being_shown() {
     terminal
         .run(&["lease", "list", "--client-cert", "key"])
         .ends_with(2);
+}
+
+#[tokio::test]
+async fn a_gateway_with_tls_is_told_from_one_that_is_away() {
+    let (authority, program) = (Authority::new(), Program::new());
+    authority.server(program.folder.path());
+    std::fs::write(program.folder.path().join("ca.pem"), authority.pem()).unwrap();
+    let serve = [
+        "serve",
+        "--listen=127.0.0.1:0",
+        "--tls-certificate=tls.pem",
+        "--tls-key=tls.key",
+        "--migrate",
+    ];
+    let (_process, address) = tls::serve(&program, program.command(&serve)).await;
+    let plain = address.replacen("https", "http", 1);
+    let list = |gateway: &str, more: &[&str]| {
+        let mut command = program.command(&["lease", "list", "--gateway", gateway]);
+        program.run(command.args(more))
+    };
+    list(&address, &["--ca", "ca.pem"]).ends_with(0);
+    for (gateway, more, said) in [
+        (&address, &[][..], "name its authority's with --ca FILE"),
+        (
+            &plain,
+            &["--ca", "ca.pem"],
+            &format!("it may speak TLS: name it as {address}"),
+        ),
+    ] {
+        let run = list(gateway, more).ends_with(69);
+        assert!(
+            run.err.lines().count() == 1 && run.err.contains(said) && !run.err.contains("curl"),
+            "{}",
+            run.err
+        );
+    }
+    let mut doctor = program.command(&["doctor", "--gateway", &address]);
+    let run = program.run(&mut doctor).ends_with(4);
+    assert!(
+        run.out.contains("--ca FILE") && run.err.is_empty(),
+        "{}{}",
+        run.out,
+        run.err
+    );
+
+    let (_process, client) = program
+        .serve(program.command(&["serve", "--listen=127.0.0.1:0"]))
+        .await;
+    let plain = format!("http://127.0.0.1:{}", client.port());
+    let run = list(&plain.replacen("http", "https", 1), &[]).ends_with(69);
+    let said = format!("it may speak no TLS: name it as {plain}");
+    assert!(run.err.contains(&said), "{}", run.err);
 }

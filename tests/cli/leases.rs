@@ -205,6 +205,14 @@ async fn rejections_are_told_by_the_gateway_and_by_the_store() {
     let table = terminal.run(&["rejections", "--fence", "a"]).ends_with(0).out;
     assert!(table.contains("1-1") && table.contains("stale"), "{table}");
     assert_eq!(terminal.run(&["rejections", "--fence", "b"]).ends_with(0).out, "");
+    // A settings file names a store, and no gateway.
+    let settings = terminal.program.folder.path().join("settings.toml");
+    std::fs::write(&settings, "store = \"sqlite:fencegate.db\"\n").unwrap();
+    let mut by_file = terminal
+        .program
+        .command(&["rejections", "--config", "settings.toml"]);
+    let table_by_file = terminal.program.run(&mut by_file).ends_with(0).out;
+    assert_eq!(table_by_file, table);
     let missing = terminal
         .run(&["rejections", "--store", "sqlite:other.db"])
         .ends_with(1);

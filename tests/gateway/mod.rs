@@ -4,7 +4,7 @@
 #[macro_use]
 mod world;
 
-mod auth;
+pub mod auth;
 mod browsers;
 mod client;
 mod cuts;
@@ -33,7 +33,7 @@ mod rejections;
 mod replicas;
 mod requests;
 mod secrets;
-mod tls;
+pub mod tls;
 mod tokens;
 #[cfg(feature = "otel")]
 mod traces;

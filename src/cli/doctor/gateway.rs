@@ -6,6 +6,7 @@ use fencegate::client::{Client, Health};
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 
 use super::{
+    super::exit,
     clock,
     finding::{Findings, Severity},
 };
@@ -17,9 +18,12 @@ pub(super) async fn look(client: &Client) -> Findings {
         Err(error) => {
             findings.add(
                 Severity::Unsafe,
-                format!("it does not answer: {error}"),
+                match error.problem() {
+                    Some(_) => format!("it does not say how it is: {error}"),
+                    None => format!("it does not answer: {error}"),
+                },
                 "nothing goes through it",
-                format!("curl {}/livez", client.url()),
+                exit::closer(&error).unwrap_or_else(|| format!("curl {}/livez", client.url())),
             );
             return findings;
         }
@@ -47,6 +51,15 @@ fn transport(findings: &mut Findings, client: &Client) {
 
 fn judge(findings: &mut Findings, health: &Health) {
     for (what, part) in [("store", &health.store), ("lock service", &health.lock_service)] {
+        let Some(part) = part else {
+            findings.add(
+                Severity::Note,
+                format!("its {what} is not shown"),
+                "that needs the right admin on all fences",
+                "",
+            );
+            continue;
+        };
         match &part.problem {
             None => findings.ok(format!("its {what} is usable: {}", part.name)),
             Some(problem) => findings.add(
@@ -60,6 +73,13 @@ fn judge(findings: &mut Findings, health: &Health) {
     match health.status.as_str() {
         "ready" => findings.ok("ready"),
         "draining" => findings.add(Severity::Note, "it is stopping", "it gives no more leases", ""),
-        _ => {}
+        // Said of the part that is not usable.
+        _ if health.store.is_some() => {}
+        status => findings.add(
+            Severity::Unsafe,
+            format!("it is {status}"),
+            "what needs the server that is not usable is refused",
+            "ask again with a key that has the right admin, or look at the gateway's log",
+        ),
     }
 }

@@ -48,7 +48,7 @@ impl Settings {
             None => None,
             Some(named) => {
                 let file = File::find(named, &command)
-                    .map_err(|error| command.clone().error(ErrorKind::InvalidValue, error))?;
+                    .map_err(|error| Error::raw(ErrorKind::InvalidValue, format!("{error}\n")))?;
                 if let Some(file) = &file {
                     command = with_defaults(command, file);
                 }
@@ -66,6 +66,13 @@ impl Settings {
     /// The file that was read.
     pub(super) fn file(&self) -> Option<&File> {
         self.file.as_ref()
+    }
+
+    /// Whether the command line itself has this argument of the verb.
+    pub(super) fn is_said(&self, id: &str) -> bool {
+        let (command, matches) = verb(&self.command, &self.matches);
+        command.get_arguments().any(|arg| arg.get_id() == id)
+            && matches.value_source(id) == Some(ValueSource::CommandLine)
     }
 
     /// What the settings of the verb come to.

@@ -21,14 +21,23 @@ struct Known {
     rights: Rights,
 }
 
+/// Whether a client may be called so, in the clients file or as the subject of a JWT.
+///
+/// # Errors
+/// [`NotAName`], which says what a name is.
+pub fn check_name(name: &str) -> Result<(), NotAName> {
+    let sane = (1..=LONGEST).contains(&name.len()) && !name.chars().any(char::is_control);
+    match sane && name != ANONYMOUS {
+        true => Ok(()),
+        false => Err(NotAName),
+    }
+}
+
 impl Client {
     /// One that has shown who it is.
     pub(super) fn new(name: &str, rights: Rights) -> Result<Self, NotAName> {
-        let sane = (1..=LONGEST).contains(&name.len()) && !name.chars().any(char::is_control);
-        match sane && name != ANONYMOUS {
-            true => Ok(Self::known(name, rights)),
-            false => Err(NotAName),
-        }
+        check_name(name)?;
+        Ok(Self::known(name, rights))
     }
 
     fn known(name: &str, rights: Rights) -> Self {
@@ -101,7 +110,7 @@ impl Client {
 #[error(
     "a client's name has 1 to {LONGEST} bytes of UTF-8 without control characters, and is not {ANONYMOUS:?}"
 )]
-pub(super) struct NotAName;
+pub struct NotAName;
 
 impl<S: Sync> FromRequestParts<S> for Client {
     type Rejection = Problem;

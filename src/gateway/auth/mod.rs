@@ -35,6 +35,7 @@ use clients::Clients;
 use remembered::{Believed, Remembered};
 
 pub(super) use client::Client;
+pub use client::{NotAName, check_name};
 pub(super) use fence::{ToLease, ToRead, ToWrite};
 pub use jwt::{Jwt, JwtAlgorithm};
 pub use key::{ApiKey, HashedKey};
