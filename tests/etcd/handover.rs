@@ -6,7 +6,7 @@ use fencegate::lock::{Held, LockError, LockService};
 use uuid::Uuid;
 
 use super::*;
-use crate::support::eventually;
+use crate::support::{Proxy, eventually};
 
 /// Lets a future begin: it stands in the line of its process then.
 pub(super) async fn begin(future: &mut Pin<&mut impl Future<Output = Result<Held, LockError>>>) {
@@ -111,4 +111,62 @@ async fn each_lock_shows_the_history_that_it_is_of() {
     assert_ne!(again.identity.instance, held.identity.instance);
     let made = stranger.get(IDENTITY, None).await.unwrap().take_kvs();
     assert_eq!(made[0].value_str().unwrap(), again.identity.instance.to_string());
+}
+
+/// It arrives when its time is up, and is given back then. It must not be told meanwhile that it has it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_arrives_too_late_is_nobodys() {
+    let server = Etcd::start().await;
+    let proxy = Proxy::start(server.endpoint()).await;
+    let locks = locks(proxy.addr()).await;
+    let mut stranger = stranger(&server).await;
+    let held = locks.acquire(&request()).await.unwrap();
+    proxy.delay(Duration::from_millis(100));
+    let brief = Request {
+        wait: Duration::from_millis(150),
+        ..request()
+    };
+    let mut late = pin!(locks.acquire(&brief));
+    begin(&mut late).await;
+    let (late, released) = tokio::join!(late, locks.release(&held.claim));
+    released.unwrap();
+    proxy.delay(Duration::ZERO);
+    match late {
+        // Its own place in the queue, on a machine that was busy.
+        Ok(late) => {
+            let watched = std::time::Instant::now();
+            while watched.elapsed() < Duration::from_secs(1) {
+                locks.renew(&late.claim).await.expect("it was granted");
+            }
+        }
+        Err(LockError::Busy { .. }) => {
+            eventually(SOON, async || keys(&mut stranger).await.is_empty()).await;
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+/// What is in a put's way is in no deletion's.
+#[tokio::test]
+async fn a_full_disk_is_in_no_releases_way() {
+    let server = Etcd::builder()
+        .flag("--quota-backend-bytes=1048576")
+        .start()
+        .await;
+    let locks = locks(server.endpoint()).await;
+    let mut stranger = stranger(&server).await;
+    let held = locks.acquire(&request()).await.unwrap();
+    eventually(SOON, async || {
+        let refused = stranger.put("filling", vec![0; 100_000], None).await.err();
+        refused.is_some_and(|error| error.to_string().contains("space exceeded"))
+    })
+    .await;
+
+    let waiting = waiting();
+    let mut next = pin!(locks.acquire(&waiting));
+    begin(&mut next).await;
+    locks.release(&held.claim).await.unwrap();
+    assert!(keys(&mut stranger).await.is_empty());
+    let refused = next.await.unwrap_err();
+    assert!(refused.to_string().contains("space exceeded"), "{refused}");
 }

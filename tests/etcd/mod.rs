@@ -3,6 +3,7 @@
 
 mod giving_back;
 mod handover;
+mod leases;
 mod together;
 
 use std::time::Duration;

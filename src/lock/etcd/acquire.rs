@@ -33,7 +33,7 @@ impl EtcdLocks {
         match tokio::time::timeout(give_up.remaining(), place.turn()).await {
             Ok(Some(handed)) => return Ok(handed.accept()),
             Ok(None) => {}
-            Err(_) => return Err(self.busy(&self.look_at(&request.name).await?).await),
+            Err(_) => return Err(self.late(request).await),
         }
         if self.leases.is_held(&request.name) {
             let soon = give_up.remaining().min(SHORT_HOLD);
@@ -41,12 +41,23 @@ impl EtcdLocks {
                 return Ok(handed.accept());
             }
         }
-        if !place.will_queue()
-            && let Ok(Some(handed)) = tokio::time::timeout(give_up.remaining(), place.handed()).await
-        {
-            return Ok(handed.accept());
+        if !place.will_queue() {
+            match tokio::time::timeout(give_up.remaining(), place.handed()).await {
+                Ok(Some(handed)) => return Ok(handed.accept()),
+                Ok(None) => {}
+                // What is on its way is given back when it arrives, so it must not be looked for.
+                Err(_) => return Err(self.late(request).await),
+            }
         }
         self.attempt(request, Some((&place, give_up))).await
+    }
+
+    /// The time is up without a key in the queue.
+    async fn late(&self, request: &Request) -> LockError {
+        match self.look_at(&request.name).await {
+            Ok(seen) => self.busy(&seen).await,
+            Err(error) => error,
+        }
     }
 
     async fn attempt(&self, request: &Request, line: Option<(&Place, Moment)>) -> Result<Held, LockError> {

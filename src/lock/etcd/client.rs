@@ -237,7 +237,7 @@ impl Client {
                     detail: said(&error),
                 });
             }
-            if limit.remaining() <= PAUSE {
+            if is_full(&said(&error)) || limit.remaining() <= PAUSE {
                 return Err(self.unavailable(said(&error)));
             }
             tokio::time::sleep(PAUSE).await;
@@ -252,6 +252,14 @@ impl Client {
         LockError::Unavailable {
             service: self.service(),
             detail,
+        }
+    }
+
+    /// Whether a deletion may succeed where something else failed so.
+    pub(super) fn may_delete(error: &LockError) -> bool {
+        match error {
+            LockError::Unavailable { detail, .. } => is_full(detail),
+            _ => true,
         }
     }
 
@@ -330,6 +338,11 @@ fn may_pass(error: &Error) -> bool {
         (Error::WatchError(_) | Error::LeaseKeepAliveError(_), _) => true,
         _ => false,
     }
+}
+
+/// Whether etcd's disk is full, as its administrator has to be told: it takes deletions then, and nothing else.
+fn is_full(said: &str) -> bool {
+    said.contains("database space exceeded")
 }
 
 /// `etcd://a:2379,b:2379/prefix` to addresses and prefix.

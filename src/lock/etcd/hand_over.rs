@@ -4,6 +4,7 @@ use etcd_client::{Compare, CompareOp, Txn, TxnOp, TxnOpResponse};
 
 use super::{
     EtcdLocks,
+    client::Client,
     entry::{Entry, Value},
     leases::{EtcdLease, Leases, Taken},
     queue::{Queue, put},
@@ -50,8 +51,7 @@ impl EtcdLocks {
         let relay = self.relays.get(&claim.name);
         let handed = match relay.as_ref().and_then(|relay| relay.next_taker()) {
             Some(taker) => match self.hand_over(claim, &lease, taker).await {
-                Err(error @ LockError::Unavailable { .. }) => return Err(error),
-                // What is in its way, a full disk perhaps, may be in no deletion's way.
+                Err(error) if !Client::may_delete(&error) => return Err(error),
                 handed => handed.ok(),
             },
             None => None,

@@ -1,7 +1,7 @@
 //! etcd leases: which serves which acquisition, and which are free for the next one.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
@@ -20,6 +20,8 @@ pub(super) struct EtcdLease {
     pub(super) id: i64,
     /// The TTL that etcd granted: whole seconds, and not below its minimum.
     pub(super) ttl: Duration,
+    /// The TTL that was asked for, in whole seconds.
+    pub(super) asked: u64,
     /// Until when it surely lives.
     pub(super) deadline: Moment,
 }
@@ -51,13 +53,28 @@ type Acquisition = (i64, HolderHash);
 #[derive(Debug, Default)]
 struct State {
     /// Free ones, by the TTL that was asked for, in whole seconds.
-    free: HashMap<u64, Vec<EtcdLease>>,
+    free: HashMap<u64, VecDeque<EtcdLease>>,
     /// By fence.
-    serving: HashMap<FenceName, HashMap<Acquisition, EtcdLease>>,
+    serving: HashMap<FenceName, Serving>,
     /// Those that are being revoked.
     ending: HashSet<i64>,
     /// When `serving` is next looked through for acquisitions that were never released.
     sweep_at: usize,
+}
+
+/// Those that serve one fence: the one that holds it, and those that were never released here.
+#[derive(Debug, Default)]
+struct Serving {
+    leases: HashMap<Acquisition, EtcdLease>,
+    /// When they are next looked through.
+    sweep_at: usize,
+}
+
+impl Serving {
+    fn sweep(&mut self) {
+        self.leases.retain(|_, lease| !lease.deadline.has_passed());
+        self.sweep_at = (self.leases.len() * 2).max(16);
+    }
 }
 
 impl Leases {
@@ -81,7 +98,11 @@ impl Leases {
 
     async fn free_or_new(&self, ttl: Duration) -> Result<EtcdLease, LockError> {
         loop {
-            let free = self.state().free.get_mut(&seconds(ttl)).and_then(Vec::pop);
+            let free = self
+                .state()
+                .free
+                .get_mut(&seconds(ttl))
+                .and_then(VecDeque::pop_back);
             let Some(mut lease) = free else {
                 return self.grant(ttl).await;
             };
@@ -98,11 +119,12 @@ impl Leases {
 
     pub(super) async fn grant(&self, ttl: Duration) -> Result<EtcdLease, LockError> {
         let sent = Moment::now();
-        let (id, ttl) = self.client.grant(ttl).await?;
+        let (id, granted) = self.client.grant(ttl).await?;
         Ok(EtcdLease {
             id,
-            ttl,
-            deadline: sent + ttl,
+            ttl: granted,
+            asked: seconds(ttl),
+            deadline: sent + granted,
         })
     }
 
@@ -120,7 +142,12 @@ impl Leases {
     pub(super) fn put_back(&self, lease: EtcdLease) {
         if !lease.deadline.has_passed() {
             let mut state = self.state();
-            state.free.entry(seconds(lease.ttl)).or_default().push(lease);
+            let free = state.free.entry(lease.asked).or_default();
+            // The last are used first, so the first are the oldest.
+            while free.front().is_some_and(|lease| lease.deadline.has_passed()) {
+                free.pop_front();
+            }
+            free.push_back(lease);
         }
     }
 
@@ -144,11 +171,14 @@ impl Leases {
     pub(super) fn remember(&self, claim: &Claim, lease: EtcdLease) {
         let mut state = self.state();
         let serving = state.serving.entry(claim.name.clone()).or_default();
-        serving.insert(acquisition(claim), lease);
+        serving.leases.insert(acquisition(claim), lease);
+        if serving.leases.len() > serving.sweep_at {
+            serving.sweep();
+        }
         if state.serving.len() > state.sweep_at {
             state.serving.retain(|_, serving| {
-                serving.retain(|_, lease| !lease.deadline.has_passed());
-                !serving.is_empty()
+                serving.sweep();
+                !serving.leases.is_empty()
             });
             state.sweep_at = (state.serving.len() * 2).max(1024);
         }
@@ -156,14 +186,15 @@ impl Leases {
 
     pub(super) fn recall(&self, claim: &Claim) -> Option<EtcdLease> {
         let state = self.state();
-        state.serving.get(&claim.name)?.get(&acquisition(claim)).cloned()
+        let serving = state.serving.get(&claim.name)?;
+        serving.leases.get(&acquisition(claim)).cloned()
     }
 
     pub(super) fn forget(&self, claim: &Claim) {
         let mut state = self.state();
         if let Some(serving) = state.serving.get_mut(&claim.name) {
-            serving.remove(&acquisition(claim));
-            if serving.is_empty() {
+            serving.leases.remove(&acquisition(claim));
+            if serving.leases.is_empty() {
                 state.serving.remove(&claim.name);
             }
         }
@@ -176,14 +207,17 @@ impl Leases {
         };
         let state = self.state();
         let serving = state.serving.get(name);
-        serving.is_some_and(|serving| serving.contains_key(&(entry.created, holder)))
+        serving.is_some_and(|serving| serving.leases.contains_key(&(entry.created, holder)))
     }
 
     /// Whether somebody in this process holds this fence's lock.
     pub(super) fn is_held(&self, name: &FenceName) -> bool {
         let state = self.state();
         let serving = state.serving.get(name);
-        serving.is_some_and(|serving| serving.values().any(|lease| !lease.deadline.has_passed()))
+        serving.is_some_and(|serving| {
+            let mut leases = serving.leases.values();
+            leases.any(|lease| !lease.deadline.has_passed())
+        })
     }
 
     pub(super) fn serves(&self, claim: &Claim, lease: i64) -> bool {
@@ -233,6 +267,40 @@ fn acquisition(claim: &Claim) -> Acquisition {
     (claim.sequence.get(), claim.holder)
 }
 
-fn seconds(ttl: Duration) -> u64 {
+/// A TTL as etcd is asked for it.
+pub(super) fn seconds(ttl: Duration) -> u64 {
     u64::try_from(ttl.as_millis().div_ceil(1000)).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::{Holder, Sequence};
+
+    /// What other gateways released for us is not heard of here.
+    #[tokio::test]
+    async fn what_is_over_is_not_remembered() {
+        let leases = Leases::new(Client::connect("etcd://localhost").await.unwrap());
+        let name: FenceName = "f".parse().unwrap();
+        let mut claim = Claim {
+            name: name.clone(),
+            sequence: Sequence::new(1).unwrap(),
+            holder: Holder::random().hash(),
+        };
+        let mut lease = EtcdLease {
+            id: 1,
+            ttl: Duration::from_secs(1),
+            asked: 1,
+            deadline: Moment::now(),
+        };
+        for number in 1..=100_000 {
+            claim.sequence = Sequence::new(number).unwrap();
+            leases.remember(&claim, lease.clone());
+        }
+        lease.deadline = Moment::now() + Duration::from_secs(600);
+        claim.sequence = Sequence::new(100_001).unwrap();
+        leases.remember(&claim, lease);
+        assert!(leases.state().serving[&name].leases.len() < 100);
+        assert!(leases.is_held(&name), "what is not over is");
+    }
 }

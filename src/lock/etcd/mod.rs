@@ -26,7 +26,7 @@ use self::{
     client::Client,
     entry::Entry,
     identity::Known,
-    leases::{EtcdLease, Leases},
+    leases::{EtcdLease, Leases, seconds},
     relay::Relays,
 };
 use super::{
@@ -189,6 +189,7 @@ impl EtcdLocks {
         Ok(entry.map(|entry| EtcdLease {
             id: entry.lease,
             ttl: entry.ttl(),
+            asked: seconds(entry.ttl()),
             deadline: Moment::now(),
         }))
     }
