@@ -34,6 +34,30 @@ pub async fn connect(store: &str, locks: Option<&str>) -> Result<Locks, ConnectE
     Ok(Locks::new(service, opened.into_store()))
 }
 
+/// Whether [`connect`] could open both, as far as that shows without a server. Makes and opens no file.
+///
+/// # Errors
+/// As [`connect`], apart from what only opening a file shows.
+pub async fn check(store: &str, locks: Option<&str>) -> Result<(), ConnectError> {
+    let kind = match scheme::of(store) {
+        #[cfg(feature = "postgres")]
+        "postgres" | "postgresql" => open_postgres(store)?.kind(),
+        #[cfg(feature = "sqlite")]
+        "sqlite" => {
+            sqlite_file(store)?;
+            "sqlite"
+        }
+        other => return Err(ConnectError::StoreScheme(other.to_owned())),
+    };
+    match locks {
+        None => Ok(()),
+        Some(url) if url == kind => Ok(()),
+        #[cfg(feature = "sqlite")]
+        Some(url) if url.starts_with("sqlite:") => sqlite_file(url).map(drop),
+        Some(url) => open_locks_elsewhere(url, kind).await.map(drop),
+    }
+}
+
 /// A store, with what a lock service in the same database needs.
 enum OpenStore {
     #[cfg(feature = "postgres")]
@@ -88,13 +112,17 @@ fn open_postgres(url: &str) -> Result<OpenStore, ConnectError> {
 }
 
 #[cfg(feature = "sqlite")]
-async fn open_sqlite(url: &str) -> Result<OpenStore, ConnectError> {
+fn sqlite_file(url: &str) -> Result<&std::path::Path, ConnectError> {
     let file = url.strip_prefix("sqlite:").unwrap_or_default();
-    let file = file.strip_prefix("//").unwrap_or(file);
-    if file.is_empty() {
-        return Err(ConnectError::NoFile);
+    match file.strip_prefix("//").unwrap_or(file) {
+        "" => Err(ConnectError::NoFile),
+        file => Ok(std::path::Path::new(file)),
     }
-    let path = std::path::Path::new(file);
+}
+
+#[cfg(feature = "sqlite")]
+async fn open_sqlite(url: &str) -> Result<OpenStore, ConnectError> {
+    let path = sqlite_file(url)?;
     Ok(OpenStore::Sqlite(
         crate::database::sqlite::SqliteFile::open(path).await?,
         path.to_owned(),
@@ -102,9 +130,14 @@ async fn open_sqlite(url: &str) -> Result<OpenStore, ConnectError> {
 }
 
 async fn open_locks(url: &str, store: &OpenStore) -> Result<Arc<dyn LockService>, ConnectError> {
-    if url == store.kind() {
-        return Ok(store.own_locks());
+    match url == store.kind() {
+        true => Ok(store.own_locks()),
+        false => open_locks_elsewhere(url, store.kind()).await,
     }
+}
+
+/// A lock service apart from a store of this kind.
+async fn open_locks_elsewhere(url: &str, store: &'static str) -> Result<Arc<dyn LockService>, ConnectError> {
     match scheme::of(url) {
         #[cfg(feature = "etcd")]
         "etcd" => Ok(Arc::new(crate::lock::etcd::EtcdLocks::connect(url).await?)),
@@ -120,6 +153,10 @@ async fn open_locks(url: &str, store: &OpenStore) -> Result<Arc<dyn LockService>
         "postgres" | "postgresql" if url.contains("://") => Ok(open_postgres(url)?.own_locks()),
         #[cfg(feature = "sqlite")]
         "sqlite" if url.contains(':') => Ok(open_sqlite(url).await?.own_locks()),
+        _ if ["postgres", "sqlite"].contains(&url) => Err(ConnectError::OtherStore {
+            named: url.to_owned(),
+            store,
+        }),
         other => Err(ConnectError::LocksScheme(other.to_owned())),
     }
 }
@@ -157,6 +194,18 @@ pub enum ConnectError {
         hint = scheme::hint(.0, LOCKS)
     )]
     LocksScheme(String),
+    /// The locks are to be kept in the store's database, which is of another kind.
+    #[error(
+        "{named} alone, as a lock service, means the store's own database, and the store is {store}: leave it out to keep \
+         the locks there, or name a database of their own, as {}",
+        if named == "sqlite" { "sqlite:FILE" } else { "postgres://user@host:5432/database" }
+    )]
+    OtherStore {
+        /// The kind that was named.
+        named: String,
+        /// The store's.
+        store: &'static str,
+    },
     /// `sqlite:` and nothing behind it.
     #[error("sqlite: needs a file behind it, as sqlite:fencegate.db")]
     NoFile,

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{
     output::{self, Output},
+    secret::HIDDEN,
     serve::Serve,
     settings::{Effective, Settings},
 };
@@ -38,14 +39,14 @@ struct Check {
 }
 
 impl Config {
-    pub(super) fn run(self, settings: &Settings) -> anyhow::Result<()> {
+    pub(super) async fn run(self, settings: &Settings) -> anyhow::Result<()> {
         match self.verb {
             Verb::Print(Print { output, .. }) => {
                 let all = settings.effective();
                 output.say(&json(&all), || toml(&all))
             }
             Verb::Check(check) => {
-                check.serve.config()?;
+                check.serve.check().await?;
                 output::line(&match settings.file() {
                     Some(file) => format!("{} and what goes with it can be used", file.path().display()),
                     None => "the settings can be used; there is no settings file".into(),
@@ -96,8 +97,8 @@ fn hidden(value: &str) -> String {
                     .bytes()
                     .all(|byte| byte.is_ascii_alphanumeric() || byte == b'+') =>
         {
-            format!("{scheme}:...hidden")
+            format!("{scheme}:{HIDDEN}")
         }
-        _ => "...hidden".into(),
+        _ => HIDDEN.into(),
     }
 }

@@ -159,7 +159,7 @@ pub async fn run() -> ExitCode {
         Verb::Rebase(verb) => verb.run().await.map(|()| ExitCode::SUCCESS),
         Verb::Declare(verb) => verb.run().await.map(|()| ExitCode::SUCCESS),
         Verb::Completions(verb) => verb.run(),
-        Verb::Config(verb) => verb.run(&settings).map(|()| ExitCode::SUCCESS),
+        Verb::Config(verb) => verb.run(&settings).await.map(|()| ExitCode::SUCCESS),
         Verb::Key(verb) => verb.run().map(|()| ExitCode::SUCCESS),
     };
     done.unwrap_or_else(|error| {

@@ -66,6 +66,13 @@ impl Serve {
         Ok(config)
     }
 
+    /// Whether it could run, as far as that shows without a server.
+    pub(super) async fn check(&self) -> anyhow::Result<()> {
+        self.config()?;
+        let (store, locks) = self.servers.urls();
+        Ok(fencegate::connect::check(&store, locks.as_deref()).await?)
+    }
+
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let config = self.config()?;
         reload_on_hangup(&config)?;

@@ -285,3 +285,86 @@ async fn a_gateway_with_tls_is_told_from_one_that_is_away() {
     let said = format!("it may speak no TLS: name it as {plain}");
     assert!(run.err.contains(&said), "{}", run.err);
 }
+
+#[tokio::test]
+async fn the_settings_that_pass_the_check_are_those_that_serve_goes_by() {
+    let program = Program::new();
+    for (given, code, said) in [
+        (&["--store=mysql://x"][..], 1, "no store begins with \"mysql\""),
+        (&["--store=sqlite:"], 1, "needs a file behind it"),
+        (
+            &["--store=postgres://hunter2@h:99999/db"],
+            1,
+            "URL cannot be used",
+        ),
+        (
+            &["--store=postgres://hunter2@h/db?sslmode=bogus"],
+            1,
+            "URL cannot be used",
+        ),
+        (
+            &["--store=sqlite:x.db", "--locks=foo://a"],
+            1,
+            "no lock service begins with \"foo\"",
+        ),
+        (
+            &["--store=sqlite:x.db", "--locks=etcd://"],
+            1,
+            "a host is missing",
+        ),
+        (
+            &["--store=sqlite:x.db", "--locks=redis://a,b"],
+            1,
+            "takes one host",
+        ),
+        (
+            &["--store=sqlite:x.db", "--locks=sqlite:"],
+            1,
+            "needs a file behind it",
+        ),
+        (
+            &["--store=sqlite:x.db", "--locks=postgres"],
+            1,
+            "the store is sqlite: leave it out",
+        ),
+        (
+            &["--store=postgres://h/db", "--locks=sqlite"],
+            1,
+            "the store is postgres: leave it out",
+        ),
+        (&["--locks=etcd://a"], 2, "--locks is given and --store is not"),
+        (
+            &["--store=postgres:...hidden"],
+            2,
+            "it was hidden when the settings were printed",
+        ),
+        (
+            &["--store=sqlite:x.db", "--locks=...hidden"],
+            2,
+            "it was hidden when the settings were printed",
+        ),
+    ] {
+        for verb in [&["config", "check"][..], &["serve", "--listen=127.0.0.1:0"]] {
+            let run = program.run(program.command(verb).args(given)).ends_with(code);
+            assert!(run.err.contains(said), "{verb:?} {given:?}: {}", run.err);
+            assert!(!run.err.contains("hunter2"), "{}", run.err);
+        }
+    }
+    let program = Program::new();
+    for given in [
+        &[][..],
+        &["--store=sqlite:x.db"],
+        &["--store=sqlite:x.db", "--locks=sqlite"],
+        &["--store=sqlite:x.db", "--locks=sqlite:y.db"],
+        &["--store=sqlite:x.db", "--locks=etcd://a:2379,b:2379/prefix"],
+        &["--store=postgres://h/db", "--locks=postgres"],
+        &["--store=postgres://h/db", "--locks=zookeeper://a"],
+        &["--store=postgres://h/db", "--locks=redlock://a,b,c"],
+    ] {
+        let mut check = program.command(&["config", "check"]);
+        program.run(check.args(given)).ends_with(0);
+    }
+    // It opens nothing.
+    let mut made = std::fs::read_dir(program.folder.path()).unwrap();
+    assert!(made.next().is_none());
+}

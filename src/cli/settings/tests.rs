@@ -94,6 +94,10 @@ fn mistakes_in_the_file_are_named_and_no_value_is_shown() {
             "store cannot be what it is: /nowhere/at/all cannot be read",
         ),
         (
+            "store = \"postgres:...hidden\"",
+            "store cannot be what it is: it was hidden when the settings were printed",
+        ),
+        (
             "jwt_audiences = [[\"hunter2\"]]",
             "jwt_audiences is a text or a list of texts",
         ),
