@@ -25,23 +25,34 @@ use fencegate::client::Client;
 /// How often the database is asked what becomes of A's session.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// Plays it, and takes away the table that it needs.
+/// Plays it, in a table that [`clear`] takes away.
 pub(super) async fn play(stage: &Stage) -> anyhow::Result<Outcome> {
     let mut database = connect(&stage.servers.store, "fencegate demo").await?;
-    let table = format!("fencegate.demo_{}", uuid::Uuid::new_v4().simple());
+    let table = table(stage);
     let create = format!("create table {table} (ledger jsonb not null); insert into {table} values ('[]')");
     raw_sql(AssertSqlSafe(create))
         .execute(&mut database)
         .await
         .context("making a table for the demo")?;
-    let outcome = in_table(stage, &mut database, &table).await;
+    in_table(stage, &mut database, &table).await
+}
+
+/// Takes the table away, also when the story was given up half way.
+pub(super) async fn clear(stage: &Stage) -> anyhow::Result<()> {
+    let mut database = connect(&stage.servers.store, "fencegate demo").await?;
+    let table = table(stage);
     // Whoever still writes to it is one of the demo's, and in the way.
     let _ = end_session(&mut database, stage.fence.as_str()).await;
-    raw_sql(AssertSqlSafe(format!("drop table {table}")))
+    raw_sql(AssertSqlSafe(format!("drop table if exists {table}")))
         .execute(&mut database)
         .await
         .with_context(|| format!("dropping the demo's table {table}"))?;
-    outcome
+    Ok(())
+}
+
+/// Named after the fence, whose name is random and has nothing else than letters and digits behind the colon.
+fn table(stage: &Stage) -> String {
+    format!("fencegate.{}", stage.fence.as_str().replace(':', "_"))
 }
 
 async fn in_table(stage: &Stage, database: &mut PgConnection, table: &str) -> anyhow::Result<Outcome> {

@@ -141,8 +141,16 @@ pub async fn run(
             _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
             () = given_up.cancelled() => Err(anyhow::anyhow!("given up")),
         };
+        #[cfg(feature = "postgres")]
+        let tidied = match plan.scenario {
+            Scenario::Crash => crash::clear(&stage).await,
+            _ => Ok(()),
+        };
+        #[cfg(not(feature = "postgres"))]
+        let tidied = Ok(());
         let cleared = stage.clear().await.context("clearing up after the demo");
         let outcome = outcome?;
+        tidied?;
         cleared?;
         anyhow::Ok(outcome)
     };

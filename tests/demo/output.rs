@@ -185,3 +185,38 @@ async fn it_can_be_interrupted() {
     })
     .await;
 }
+
+/// Whoever stops reading in the middle leaves nothing behind, not even the table that the story plays in.
+#[tokio::test]
+async fn a_reader_who_goes_away_ends_it_and_nothing_is_left() {
+    use tokio::io::{AsyncBufReadExt, BufReader};
+
+    use crate::support::eventually::PATIENCE;
+
+    let postgres = Postgres::start().await;
+    let mut child = demo(&["--store", &postgres.url(), "--scenario", "crash"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    while !lines
+        .next_line()
+        .await
+        .unwrap()
+        .expect("A sends a transaction")
+        .contains("A sends a transaction")
+    {}
+    drop(lines);
+    let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
+    let output = output.expect("it ends").unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let pool = sqlx::PgPool::connect(&postgres.url()).await.unwrap();
+    let tables: i64 = sqlx::query_scalar(
+        "select count(*) from pg_tables where schemaname = 'fencegate' and tablename like 'demo%'",
+    )
+    .fetch_one(&pool)
+    .await
+    .unwrap();
+    assert_eq!(tables, 0);
+}
