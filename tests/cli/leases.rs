@@ -3,7 +3,10 @@
 use std::{process::Stdio, time::Duration};
 
 use super::{Terminal, json};
-use crate::support::{eventually, eventually::PATIENCE};
+use crate::{
+    gateway::auth::Clients,
+    support::{eventually, eventually::PATIENCE},
+};
 
 #[tokio::test]
 async fn a_lease_is_taken_shown_renewed_and_released() {
@@ -108,6 +111,26 @@ async fn a_release_says_what_it_released() {
     );
     let last = terminal.run_under(&next, &["lease", "release", "a", "--output", "json"]);
     assert_eq!(json(&last.ends_with(0))["released"], true);
+}
+
+/// Who holds a fence is shown to those who may read.
+#[tokio::test]
+async fn a_release_by_a_client_that_sees_nothing_claims_nothing() {
+    let clients = Clients::new([("worker", serde_json::json!({"*": ["lease"]}))]);
+    let file = clients.file();
+    let terminal = Terminal::open_with(&["--clients", file.to_str().unwrap()]).await;
+    let run = |arguments: &[&str]| {
+        let mut command = terminal.command(arguments);
+        terminal
+            .program
+            .run(command.env("FENCEGATE_API_KEY", clients.key("worker")))
+    };
+    let token = run(&["lease", "acquire", "a", "--ttl", "10m"]).ends_with(0).out;
+    let release = ["lease", "release", "a", "--token", token.trim()];
+    assert_eq!(run(&release).ends_with(0).out, "what 1-1 held of a is released\n");
+    let again = run(&[&release[..], &["--output", "json"]].concat()).ends_with(0);
+    assert_eq!(json(&again), serde_json::json!({"fence": "a", "released": null}));
+    run(&["lease", "acquire", "a"]).ends_with(0);
 }
 
 #[tokio::test]
