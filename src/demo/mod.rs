@@ -147,7 +147,7 @@ pub async fn run(
             _ => Ok(()),
         };
         #[cfg(not(feature = "postgres"))]
-        let tidied = Ok(());
+        let tidied = anyhow::Ok(());
         let cleared = stage.clear().await.context("clearing up after the demo");
         let outcome = outcome?;
         tidied?;
