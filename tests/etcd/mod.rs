@@ -4,6 +4,7 @@
 mod giving_back;
 mod handover;
 mod leases;
+mod members;
 mod together;
 
 use std::time::Duration;

@@ -84,3 +84,27 @@ async fn what_cannot_be_done_fails_alone() {
     let held = acquire_all(&locks, (0..MANY).map(of_fence)).await;
     assert_eq!(held.into_iter().filter(Result::is_ok).count(), MANY);
 }
+
+/// A program may have several, and what gathers transactions outlives the one that asked first.
+#[test]
+fn a_runtime_that_ends_takes_nothing_with_it() {
+    let runtime = || {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().build().unwrap()
+    };
+    let of_the_connection = tokio::runtime::Runtime::new().unwrap();
+    let server = of_the_connection.block_on(Etcd::start());
+    let locks = of_the_connection.block_on(locks(server.endpoint()));
+    for _ in 0..3 {
+        let held = runtime().block_on(async {
+            let asked = (0..MANY).map(|number| {
+                let locks = locks.clone();
+                async move { locks.acquire(&of_fence(number)).await.unwrap() }
+            });
+            futures::future::join_all(asked).await
+        });
+        let released = held.iter().map(|held| locks.release(&held.claim));
+        let released = runtime().block_on(futures::future::join_all(released));
+        released.into_iter().for_each(Result::unwrap);
+    }
+}

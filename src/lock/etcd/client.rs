@@ -6,8 +6,12 @@ use std::{sync::Arc, time::Duration};
 use etcd_client::{
     AlarmAction, AlarmType, ConnectOptions, Error, GetOptions, GetResponse, StatusResponse, Txn, WatchStream,
 };
+use futures::{StreamExt, stream::FuturesUnordered};
 
-use super::together::{Answer, Together};
+use super::{
+    members::Members,
+    together::{Answer, Together},
+};
 use crate::{
     clock::Moment,
     lock::{LOCK_PREFIX, LockError, host},
@@ -18,7 +22,10 @@ use crate::{
 const PORT: u16 = 2379;
 
 /// How long a call may take, all tries together.
-const LIMIT: Duration = Duration::from_secs(3);
+pub(super) const LIMIT: Duration = Duration::from_secs(3);
+
+/// How long a member has to answer before another one is asked as well.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The pause between two tries.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -26,7 +33,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// A connection to a cluster. Clones share it.
 #[derive(Clone)]
 pub(super) struct Client {
-    etcd: etcd_client::Client,
+    members: Members,
     together: Together,
     shared: Arc<Shared>,
 }
@@ -51,10 +58,10 @@ impl Client {
             .with_keep_alive_while_idle(true)
             .with_require_leader(true);
         let shared = Arc::new(Shared { addresses, prefix });
-        match etcd_client::Client::connect(&shared.addresses, Some(options)).await {
-            Ok(etcd) => Ok(Self {
-                together: Together::new(etcd.clone()),
-                etcd,
+        match Members::connect(&shared.addresses, &options).await {
+            Ok(members) => Ok(Self {
+                together: Together::new(members.clone()),
+                members,
                 shared,
             }),
             Err(error) => {
@@ -89,27 +96,24 @@ impl Client {
 
     /// A transaction that is of one fence alone, together with those of others.
     pub(super) async fn txn_of(&self, fence: &FenceName, txn: Txn) -> Result<Answer, LockError> {
-        self.call(async || self.together.txn(fence, txn.clone()).await)
-            .await
+        let call = async |etcd| self.together.txn(etcd, fence, txn.clone()).await;
+        let (mut answer, repeated) = self.tried(call).await?;
+        answer.repeated |= repeated;
+        Ok(answer)
     }
 
     /// A transaction by itself.
     pub(super) async fn txn(&self, txn: Txn) -> Result<Answer, LockError> {
-        self.call(async || {
-            let answer = self.etcd.kv_client().txn(txn.clone()).await?;
+        self.call(async |etcd| {
+            let answer = etcd.kv_client().txn(txn.clone()).await?;
             Ok(Answer::new(&answer))
         })
         .await
     }
 
     pub(super) async fn get(&self, key: String, options: GetOptions) -> Result<GetResponse, LockError> {
-        self.call(async || {
-            self.etcd
-                .kv_client()
-                .get(key.clone(), Some(options.clone()))
-                .await
-        })
-        .await
+        self.call(async |etcd| etcd.kv_client().get(key.clone(), Some(options.clone())).await)
+            .await
     }
 
     /// Whether a key is there and is the one that was created at that revision.
@@ -127,15 +131,15 @@ impl Client {
     pub(super) async fn grant(&self, ttl: Duration) -> Result<(i64, Duration), LockError> {
         let seconds = i64::try_from(ttl.as_millis().div_ceil(1000)).unwrap_or(i64::MAX);
         let answer = self
-            .call(async || self.etcd.lease_client().grant(seconds, None).await)
+            .call(async |etcd| etcd.lease_client().grant(seconds, None).await)
             .await?;
         Ok((answer.id(), Duration::from_secs(answer.ttl().unsigned_abs())))
     }
 
     /// Makes an etcd lease last its TTL again; `false` if it is over.
     pub(super) async fn keep_alive(&self, lease: i64) -> Result<bool, LockError> {
-        self.call(|| {
-            let mut etcd = self.etcd.lease_client();
+        self.call(|etcd| {
+            let mut etcd = etcd.lease_client();
             async move {
                 match etcd.keep_alive(lease).await {
                     Ok(_) => Ok(true),
@@ -148,8 +152,8 @@ impl Client {
     }
 
     pub(super) async fn revoke(&self, lease: i64) -> Result<(), LockError> {
-        let revoked = self.call(|| {
-            let mut etcd = self.etcd.lease_client();
+        let revoked = self.call(|etcd| {
+            let mut etcd = etcd.lease_client();
             async move { etcd.revoke(lease).await.map(drop) }
         });
         match revoked.await {
@@ -161,7 +165,7 @@ impl Client {
     /// How long an etcd lease has, unless it is kept alive; zero if it is over.
     pub(super) async fn time_to_live(&self, lease: i64) -> Result<Duration, LockError> {
         let answer = self
-            .call(async || self.etcd.lease_client().time_to_live(lease, None).await)
+            .call(async |etcd| etcd.lease_client().time_to_live(lease, None).await)
             .await?;
         Ok(Duration::from_secs(answer.ttl().max(0).unsigned_abs()))
     }
@@ -173,14 +177,14 @@ impl Client {
 
     /// What the member that is asked says of itself.
     pub(super) async fn status(&self) -> Result<StatusResponse, LockError> {
-        self.call(async || self.etcd.maintenance_client().status().await)
+        self.call(async |etcd| etcd.maintenance_client().status().await)
             .await
     }
 
     /// How many members the cluster has.
     pub(super) async fn members(&self) -> Result<usize, LockError> {
         let answer = self
-            .call(async || self.etcd.cluster_client().member_list().await)
+            .call(async |etcd| etcd.cluster_client().member_list().await)
             .await?;
         Ok(answer.members().len())
     }
@@ -188,8 +192,8 @@ impl Client {
     /// What the cluster raises an alarm about.
     pub(super) async fn alarms(&self) -> Result<Vec<String>, LockError> {
         let answer = self
-            .call(async || {
-                let mut etcd = self.etcd.maintenance_client();
+            .call(async |etcd| {
+                let mut etcd = etcd.maintenance_client();
                 etcd.alarm(AlarmAction::Get, AlarmType::None, None).await
             })
             .await?;
@@ -199,34 +203,66 @@ impl Client {
 
     /// Watches a key from now on.
     pub(super) async fn watch(&self, key: &str) -> Result<Watch, LockError> {
-        let mut stream = self
-            .call(async || self.etcd.watch_client().watch(key, None).await)
+        let stream = self
+            .call(async |etcd| {
+                let mut stream = etcd.watch_client().watch(key, None).await?;
+                // The first answer says that the watch stands.
+                match stream.message().await? {
+                    Some(answer) if answer.created() && !answer.canceled() => Ok(stream),
+                    _ => Err(Error::WatchError("a watch was refused".into())),
+                }
+            })
             .await?;
-        // The first answer says that the watch stands.
-        match tokio::time::timeout(LIMIT, stream.message()).await {
-            Ok(Ok(Some(answer))) if answer.created() && !answer.canceled() => {}
-            Ok(Err(error)) => return Err(self.unavailable(said(&error))),
-            Ok(Ok(_)) => return Err(self.unavailable("a watch was refused".into())),
-            Err(_) => return Err(self.unavailable("no answer to a watch".into())),
-        }
         Ok(Watch {
             stream,
             client: self.clone(),
         })
     }
 
-    /// Calls until there is an answer or the time is up. Every call that goes through here may be repeated.
-    /// [`LockError::Lost`] stands for an etcd lease that is over.
-    async fn call<T, F>(&self, call: impl Fn() -> F) -> Result<T, LockError>
+    /// Calls until there is an answer or the time is up. Every call that goes through here may be repeated, and done
+    /// twice at the same time. [`LockError::Lost`] stands for an etcd lease that is over.
+    async fn call<'a, T, F>(&'a self, call: impl Fn(&'a etcd_client::Client) -> F) -> Result<T, LockError>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        Ok(self.tried(call).await?.0)
+    }
+
+    /// The same; and whether there was more than one try, of which another may be done yet.
+    ///
+    /// A member that does not answer may be slow or hang, so it is waited for while another one is asked.
+    async fn tried<'a, T, F>(
+        &'a self,
+        call: impl Fn(&'a etcd_client::Client) -> F,
+    ) -> Result<(T, bool), LockError>
     where
         F: Future<Output = Result<T, Error>>,
     {
         let limit = Moment::now() + LIMIT;
+        let patience = if self.members.are_several() {
+            PATIENCE
+        } else {
+            LIMIT
+        };
+        let mut tries = FuturesUnordered::new();
+        let mut repeated = false;
         loop {
-            let error = match tokio::time::timeout(limit.remaining(), call()).await {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(error)) => error,
-                Err(_) => return Err(self.unavailable(format!("no answer within {LIMIT:?}"))),
+            let (number, etcd) = self.members.present();
+            let answer = call(etcd);
+            tries.push(async move { (number, answer.await) });
+            let answer = tokio::time::timeout(patience.min(limit.remaining()), tries.next()).await;
+            let (number, error) = match answer {
+                Ok(Some((_, Ok(answer)))) => return Ok((answer, repeated)),
+                Ok(Some((number, Err(error)))) => (number, Some(error)),
+                Ok(None) | Err(_) => (number, None),
+            };
+            repeated = true;
+            let Some(error) = error else {
+                self.members.leave(number);
+                if limit.has_passed() {
+                    return Err(self.unavailable(format!("no answer within {LIMIT:?}")));
+                }
+                continue;
             };
             if code(&error) == Some(NOT_FOUND) {
                 return Err(LockError::Lost);
@@ -240,6 +276,7 @@ impl Client {
             if is_full(&said(&error)) || limit.remaining() <= PAUSE {
                 return Err(self.unavailable(said(&error)));
             }
+            self.members.leave(number);
             tokio::time::sleep(PAUSE).await;
         }
     }
@@ -323,7 +360,7 @@ fn code(error: &Error) -> Option<i32> {
 }
 
 /// Errors of a cluster that is electing a leader or starting, or of the way to it.
-fn may_pass(error: &Error) -> bool {
+pub(super) fn may_pass(error: &Error) -> bool {
     match (error, code(error)) {
         (_, Some(code)) => [
             CANCELLED,

@@ -66,7 +66,7 @@ impl EtcdLocks {
             }
         };
         if left {
-            self.leases.put_back(lease);
+            self.leases.put_back(&claim.name, lease);
         }
         Ok(())
     }

@@ -22,6 +22,8 @@ pub(super) struct EtcdLease {
     pub(super) ttl: Duration,
     /// The TTL that was asked for, in whole seconds.
     pub(super) asked: u64,
+    /// Whether a put under it may still be on its way, so that it must serve nothing else.
+    pub(super) doubtful: bool,
     /// Until when it surely lives.
     pub(super) deadline: Moment,
 }
@@ -124,6 +126,7 @@ impl Leases {
             id,
             ttl: granted,
             asked: seconds(ttl),
+            doubtful: false,
             deadline: sent + granted,
         })
     }
@@ -139,8 +142,10 @@ impl Leases {
     }
 
     /// Keeps a lease for the next acquisition. No key may live by it any more.
-    pub(super) fn put_back(&self, lease: EtcdLease) {
-        if !lease.deadline.has_passed() {
+    pub(super) fn put_back(&self, name: &FenceName, lease: EtcdLease) {
+        if lease.doubtful {
+            self.revoke_later(name, lease.id, lease.ttl);
+        } else if !lease.deadline.has_passed() {
             let mut state = self.state();
             let free = state.free.entry(lease.asked).or_default();
             // The last are used first, so the first are the oldest.
@@ -250,7 +255,7 @@ impl Taken {
     /// It serves nothing after all, and no key lives by it.
     pub(super) fn put_back(mut self) {
         self.settled = true;
-        self.leases.put_back(self.lease.clone());
+        self.leases.put_back(&self.name, self.lease.clone());
     }
 }
 
@@ -291,6 +296,7 @@ mod tests {
             id: 1,
             ttl: Duration::from_secs(1),
             asked: 1,
+            doubtful: false,
             deadline: Moment::now(),
         };
         for number in 1..=100_000 {

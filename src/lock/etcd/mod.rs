@@ -14,6 +14,7 @@ mod entry;
 mod hand_over;
 mod identity;
 mod leases;
+mod members;
 mod queue;
 mod relay;
 mod servers;
@@ -190,6 +191,8 @@ impl EtcdLocks {
             id: entry.lease,
             ttl: entry.ttl(),
             asked: seconds(entry.ttl()),
+            // Another process made it, and what that sent is not known here.
+            doubtful: true,
             deadline: Moment::now(),
         }))
     }

@@ -41,7 +41,7 @@ impl EtcdLocks {
     pub(super) async fn enqueue(
         &self,
         request: &Request,
-        lease: &EtcdLease,
+        lease: &mut EtcdLease,
         or: Else,
     ) -> Result<Queue, LockError> {
         let key = self.client.lock_key(&request.name, lease.id);
@@ -68,6 +68,8 @@ impl EtcdLocks {
                 .and_then(vec![put.clone()])
                 .or_else(instead);
             let answer = self.client.txn_of(&request.name, txn).await?;
+            // The other one may find nobody there when we have left.
+            lease.doubtful |= answer.repeated;
             let (cluster, mut responses) = (answer.cluster, answer.responses);
             let mine = || Entry::put(key.clone(), answer.revision, lease.id, value.clone());
             if answer.succeeded {

@@ -6,18 +6,29 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    sync::{Arc, OnceLock},
+    pin::pin,
+    sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use etcd_client::{Client, Error, Txn, TxnOp, TxnOpResponse, TxnResponse};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::{
+    sync::{Semaphore, mpsc, oneshot},
+    time::timeout,
+};
 
+use super::{
+    client::{LIMIT, may_pass},
+    members::Members,
+};
 use crate::name::FenceName;
 
 /// The most in one; etcd allows 128 unless told otherwise.
 const MOST: usize = 64;
 /// How many requests may be under way before what comes is gathered. Few wait for nobody.
 const UNDER_WAY: usize = 4;
+/// How long a request counts as under way: a member that hangs must not hold the others up.
+const AT_MOST: Duration = Duration::from_millis(200);
 
 /// What a transaction came to.
 #[derive(Debug)]
@@ -27,6 +38,8 @@ pub(in crate::lock) struct Answer {
     pub(super) revision: i64,
     pub(super) succeeded: bool,
     pub(super) responses: Vec<TxnOpResponse>,
+    /// Whether it was asked for more than once, and may be done once more, later.
+    pub(super) repeated: bool,
 }
 
 impl Answer {
@@ -42,6 +55,7 @@ impl Answer {
             revision: header.map_or(0, |header| header.revision()),
             succeeded: answer.succeeded(),
             responses: answer.op_responses(),
+            repeated: false,
         }
     }
 }
@@ -53,10 +67,14 @@ struct Item {
 }
 
 impl Item {
-    async fn send(mut self, etcd: Client) {
+    /// `repeated` if it was sent before, and may be done yet.
+    async fn send(mut self, etcd: Client, repeated: bool) {
         let txn = std::mem::take(&mut self.txn);
         let answer = etcd.kv_client().txn(txn).await;
-        self.tell(answer.map(|answer| Answer::new(&answer)));
+        self.tell(answer.map(|answer| Answer {
+            repeated,
+            ..Answer::new(&answer)
+        }));
     }
 
     fn tell(self, answer: Result<Answer, Error>) {
@@ -68,15 +86,16 @@ impl Item {
 /// Sends transactions, those that come while others are under way together. Clones share it.
 #[derive(Clone)]
 pub(super) struct Together {
-    etcd: Client,
+    members: Members,
     places: Arc<Semaphore>,
-    queue: Arc<OnceLock<mpsc::UnboundedSender<Item>>>,
+    /// To the task that sends. It ends with the runtime of whoever came first, and then there is another one.
+    queue: Arc<Mutex<Option<mpsc::UnboundedSender<Item>>>>,
 }
 
 impl Together {
-    pub(super) fn new(etcd: Client) -> Self {
+    pub(super) fn new(members: Members) -> Self {
         Self {
-            etcd,
+            members,
             places: Arc::new(Semaphore::new(UNDER_WAY)),
             queue: Arc::default(),
         }
@@ -86,17 +105,13 @@ impl Together {
     ///
     /// # Cancel safety
     /// It may or may not be done.
-    pub(super) async fn txn(&self, fence: &FenceName, txn: Txn) -> Result<Answer, Error> {
+    pub(super) async fn txn(&self, etcd: &Client, fence: &FenceName, txn: Txn) -> Result<Answer, Error> {
         // Whoever waits for a place gets it first.
-        if let Ok(_place) = self.places.try_acquire() {
-            let answer = self.etcd.kv_client().txn(txn).await?;
+        if let Ok(place) = self.places.try_acquire() {
+            let mut etcd = etcd.kv_client();
+            let answer = under_way(place, etcd.txn(txn)).await?;
             return Ok(Answer::new(&answer));
         }
-        let queue = self.queue.get_or_init(|| {
-            let (sender, queue) = mpsc::unbounded_channel();
-            tokio::spawn(run(self.etcd.clone(), self.places.clone(), queue));
-            sender
-        });
         let (answer, answered) = oneshot::channel();
         let item = Item {
             fence: fence.clone(),
@@ -104,12 +119,39 @@ impl Together {
             answer,
         };
         let gone = || Error::IoError(std::io::Error::other("the task that sends has ended"));
-        queue.send(item).map_err(|_| gone())?;
+        self.queue().send(item).map_err(|_| gone())?;
         answered.await.unwrap_or_else(|_| Err(gone()))
+    }
+
+    fn queue(&self) -> mpsc::UnboundedSender<Item> {
+        let mut queue = self
+            .queue
+            .lock()
+            .expect("nothing panics while it holds the queue");
+        match &*queue {
+            Some(queue) if !queue.is_closed() => queue.clone(),
+            _ => {
+                let (sender, items) = mpsc::unbounded_channel();
+                tokio::spawn(run(self.members.clone(), self.places.clone(), items));
+                queue.insert(sender).clone()
+            }
+        }
     }
 }
 
-async fn run(etcd: Client, places: Arc<Semaphore>, mut queue: mpsc::UnboundedReceiver<Item>) {
+/// Waits for an answer, and gives the place up when there is one or it takes too long.
+async fn under_way<T>(place: impl Send, answer: impl Future<Output = T>) -> T {
+    let mut answer = pin!(answer);
+    match timeout(AT_MOST, &mut answer).await {
+        Ok(answer) => answer,
+        Err(_) => {
+            drop(place);
+            answer.await
+        }
+    }
+}
+
+async fn run(members: Members, places: Arc<Semaphore>, mut queue: mpsc::UnboundedReceiver<Item>) {
     let mut waiting = VecDeque::new();
     loop {
         if waiting.is_empty() {
@@ -123,7 +165,9 @@ async fn run(etcd: Client, places: Arc<Semaphore>, mut queue: mpsc::UnboundedRec
             waiting.push_back(item);
         }
         let batch = gather(&mut waiting);
-        tokio::spawn(send(etcd.clone(), batch, place));
+        let sent = send(members.present().1.clone(), batch);
+        // Whoever asked has given up by then.
+        tokio::spawn(under_way(place, timeout(LIMIT, sent)));
     }
 }
 
@@ -144,8 +188,7 @@ fn gather(waiting: &mut VecDeque<Item>) -> Vec<Item> {
     batch
 }
 
-/// The place is another's once there is an answer.
-async fn send(etcd: Client, mut batch: Vec<Item>, _place: OwnedSemaphorePermit) {
+async fn send(etcd: Client, mut batch: Vec<Item>) {
     if batch.len() > 1 {
         let all: Vec<_> = batch.iter().map(|item| TxnOp::txn(item.txn.clone())).collect();
         match etcd.kv_client().txn(Txn::new().and_then(all)).await {
@@ -157,13 +200,14 @@ async fn send(etcd: Client, mut batch: Vec<Item>, _place: OwnedSemaphorePermit) 
                 }
             }
             // One of them may be what cannot be done, and is to fail alone.
-            Err(_) => {
+            Err(error) => {
+                let repeated = may_pass(&error);
                 for item in batch {
-                    tokio::spawn(item.send(etcd.clone()));
+                    tokio::spawn(timeout(LIMIT, item.send(etcd.clone(), repeated)));
                 }
             }
         }
     } else if let Some(item) = batch.pop() {
-        item.send(etcd).await;
+        item.send(etcd, false).await;
     }
 }
