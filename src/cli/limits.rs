@@ -1,6 +1,6 @@
 //! The gateway's limits and timeouts, each a setting of its name.
 
-use std::{fmt::Display, time::Duration};
+use std::{fmt::Display, ops::RangeInclusive, time::Duration};
 
 use clap::Args;
 use fencegate::gateway::Config;
@@ -8,9 +8,19 @@ use fencegate::gateway::Config;
 /// Longer is a mistake, and clocks overflow on it.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
-/// Declares the settings: what each is for, its environment variable, its name in [`Config`], and how it is written.
+/// In less nothing can be done.
+const SHORTEST: Duration = Duration::from_millis(1);
+const TIMEOUT: RangeInclusive<Duration> = SHORTEST..=LONGEST;
+/// A time that may also be none at all.
+const PAUSE: RangeInclusive<Duration> = Duration::ZERO..=LONGEST;
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+const GIB: usize = 1 << 30;
+
+/// Declares the settings: what each is for, its environment variable, its name in [`Config`], how it is written, and
+/// from what to what it is. Nothing can be done with less, or memory ends with more; no limit is so high by intent.
 macro_rules! limits {
-    ($($help:literal $variable:literal $name:ident: $type:ty, $kind:ident, $what:literal;)*) => {
+    ($($help:literal $variable:literal $name:ident: $type:ty, $kind:ident, $range:expr, $what:literal;)*) => {
         #[derive(Args)]
         #[command(next_help_heading = "Limits and timeouts")]
         pub(super) struct Limits {
@@ -21,7 +31,7 @@ macro_rules! limits {
                     env = $variable,
                     value_name = $what,
                     default_value = written::$kind(Config::default().$name),
-                    value_parser = read::$kind::<$type>,
+                    value_parser = within::<$type>($range, read::$kind, written::$kind),
                 )]
                 $name: $type,
             )*
@@ -37,49 +47,66 @@ macro_rules! limits {
 
 limits! {
     "The most bytes of a record's value"
-    "FENCEGATE_MAX_VALUE" max_value: usize, bytes, "BYTES";
+    "FENCEGATE_MAX_VALUE" max_value: usize, bytes, 1..=512 * MIB, "BYTES";
     "The most bytes of a transaction's body"
-    "FENCEGATE_MAX_TRANSACTION" max_transaction: usize, bytes, "BYTES";
+    "FENCEGATE_MAX_TRANSACTION" max_transaction: usize, bytes, 1..=GIB, "BYTES";
     "The most bytes of any other JSON body"
-    "FENCEGATE_MAX_JSON" max_json: usize, bytes, "BYTES";
+    "FENCEGATE_MAX_JSON" max_json: usize, bytes, KIB..=GIB, "BYTES";
     "The most bytes that the bodies of all requests under way have together, beyond the first 16 KiB of each"
-    "FENCEGATE_MAX_BODIES" max_bodies: usize, bytes, "BYTES";
+    "FENCEGATE_MAX_BODIES" max_bodies: usize, bytes, 16 * KIB..=1024 * GIB, "BYTES";
     "The most connections of clients, as far as the limit of open files allows them"
-    "FENCEGATE_MAX_CONNECTIONS" max_connections: usize, number, "NUMBER";
-    "The most bytes of a request's head, 8KiB at least"
-    "FENCEGATE_MAX_HEAD" max_head: u32, bytes, "BYTES";
+    "FENCEGATE_MAX_CONNECTIONS" max_connections: usize, number, 1..=10_000_000, "NUMBER";
+    "The most bytes of a request's head"
+    "FENCEGATE_MAX_HEAD" max_head: u32, bytes, 8 << 10..=16 << 20, "BYTES";
     "The most headers of an HTTP/1 request"
-    "FENCEGATE_MAX_HEADERS" max_headers: usize, number, "NUMBER";
+    "FENCEGATE_MAX_HEADERS" max_headers: usize, number, 10..=10_000, "NUMBER";
     "How long a new connection may take for its TLS handshake, and then for the head of its first request"
-    "FENCEGATE_FIRST_HEAD_TIMEOUT" first_head_timeout: Duration, timeout, "DURATION";
+    "FENCEGATE_FIRST_HEAD_TIMEOUT" first_head_timeout: Duration, duration, TIMEOUT, "DURATION";
     "How long a connection may take for the head of a further request, and so how long it may be idle"
-    "FENCEGATE_HEAD_TIMEOUT" head_timeout: Duration, timeout, "DURATION";
+    "FENCEGATE_HEAD_TIMEOUT" head_timeout: Duration, duration, TIMEOUT, "DURATION";
     "How long a request's body may take to arrive"
-    "FENCEGATE_BODY_TIMEOUT" body_timeout: Duration, timeout, "DURATION";
+    "FENCEGATE_BODY_TIMEOUT" body_timeout: Duration, duration, TIMEOUT, "DURATION";
     "How long a client may take to take any more of its answer, before its connection is closed"
-    "FENCEGATE_STALL_TIMEOUT" stall_timeout: Duration, timeout, "DURATION";
+    "FENCEGATE_STALL_TIMEOUT" stall_timeout: Duration, duration, TIMEOUT, "DURATION";
     "How long the answer to a write with an Idempotency-Key is kept"
-    "FENCEGATE_IDEMPOTENCY_KEEP" idempotency_keep: Duration, duration, "DURATION";
+    "FENCEGATE_IDEMPOTENCY_KEEP" idempotency_keep: Duration, duration, Duration::from_secs(1)..=LONGEST, "DURATION";
     "The longest wait that may be asked for with a lease"
-    "FENCEGATE_MAX_WAIT" max_wait: Duration, duration, "DURATION";
+    "FENCEGATE_MAX_WAIT" max_wait: Duration, duration, PAUSE, "DURATION";
     "The most lease requests that wait at the same time"
-    "FENCEGATE_MAX_WAITING" max_waiting: usize, number, "NUMBER";
+    "FENCEGATE_MAX_WAITING" max_waiting: usize, number, 0..=10_000_000, "NUMBER";
     "The most clients that listen to /v1/events at the same time"
-    "FENCEGATE_MAX_LISTENERS" max_listeners: usize, number, "NUMBER";
+    "FENCEGATE_MAX_LISTENERS" max_listeners: usize, number, 0..=10_000_000, "NUMBER";
     "The most log lines a second of requests that went well; one in a hundred of those beyond is logged"
-    "FENCEGATE_LOG_LINES" log_lines: u32, number, "NUMBER";
+    "FENCEGATE_LOG_LINES" log_lines: u32, number, 0..=u32::MAX, "NUMBER";
     "How long a lease request may take beyond the wait that it asks for"
-    "FENCEGATE_LEASE_TIMEOUT" lease_timeout: Duration, timeout, "DURATION";
+    "FENCEGATE_LEASE_TIMEOUT" lease_timeout: Duration, duration, TIMEOUT, "DURATION";
     "How long the store may take to answer a reading request"
-    "FENCEGATE_READ_TIMEOUT" read_timeout: Duration, timeout, "DURATION";
+    "FENCEGATE_READ_TIMEOUT" read_timeout: Duration, duration, TIMEOUT, "DURATION";
     "How long a client waits for its write, which is never cut short: it is told that the outcome is unknown"
-    "FENCEGATE_WRITE_TIMEOUT" write_timeout: Duration, timeout, "DURATION";
+    "FENCEGATE_WRITE_TIMEOUT" write_timeout: Duration, duration, TIMEOUT, "DURATION";
     "How long /readyz waits for the store and for the lock service"
-    "FENCEGATE_PROBE_TIMEOUT" probe_timeout: Duration, timeout, "DURATION";
+    "FENCEGATE_PROBE_TIMEOUT" probe_timeout: Duration, duration, TIMEOUT, "DURATION";
     "How long to go on serving after SIGTERM or SIGINT while /readyz says that it ends"
-    "FENCEGATE_DRAIN_NOTICE" drain_notice: Duration, duration, "DURATION";
+    "FENCEGATE_DRAIN_NOTICE" drain_notice: Duration, duration, PAUSE, "DURATION";
     "How long requests have to finish after SIGTERM or SIGINT"
-    "FENCEGATE_DRAIN_TIMEOUT" drain_timeout: Duration, duration, "DURATION";
+    "FENCEGATE_DRAIN_TIMEOUT" drain_timeout: Duration, duration, PAUSE, "DURATION";
+}
+
+/// Reads a value of the range, and names the range to whoever writes another.
+fn within<T: PartialOrd + Clone>(
+    range: RangeInclusive<T>,
+    read: fn(&str) -> Result<T, String>,
+    written: fn(T) -> String,
+) -> impl Fn(&str) -> Result<T, String> + Clone {
+    move |text| {
+        let (first, last) = (written(range.start().clone()), written(range.end().clone()));
+        let range_is = format!("it is from {first} to {last}");
+        match read(text) {
+            Ok(value) if range.contains(&value) => Ok(value),
+            Ok(_) => Err(range_is),
+            Err(why) => Err(format!("{why}; {range_is}")),
+        }
+    }
 }
 
 /// How values are read. Each is generic in what it is read into, so that a limit is of the type that it is used as.
@@ -148,11 +175,16 @@ mod written {
     }
 
     pub(super) fn duration(duration: Duration) -> String {
-        humantime::format_duration(duration).to_string()
-    }
-
-    pub(super) fn timeout(timeout: Duration) -> String {
-        duration(timeout)
+        const DAY: u64 = 24 * 3600;
+        // Months are of no use here, and not of whole days.
+        match (
+            duration.as_secs() / DAY,
+            duration.as_secs() % DAY,
+            duration.subsec_nanos(),
+        ) {
+            (days @ 2.., 0, 0) => format!("{days}days"),
+            _ => humantime::format_duration(duration).to_string(),
+        }
     }
 }
 
@@ -175,5 +207,73 @@ mod tests {
             assert!(read::duration::<Duration>(wrong).is_err(), "{wrong}");
         }
         assert!(read::timeout::<Duration>("0s").is_err() && read::duration::<Duration>("0s").is_ok());
+    }
+
+    /// The whole line, as `serve` is given it.
+    fn limits(line: &[String]) -> Result<Config, String> {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            limits: Limits,
+        }
+        let line = std::iter::once("serve".to_owned()).chain(line.iter().cloned());
+        let line = <Line as clap::Parser>::try_parse_from(line).map_err(|error| error.to_string())?;
+        let mut config = Config::default();
+        line.limits.apply(&mut config);
+        Ok(config)
+    }
+
+    #[test]
+    fn what_nothing_can_be_done_with_is_refused_and_the_range_named() {
+        let all = <Limits as Args>::augment_args(clap::Command::new("serve"));
+        for arg in all.get_arguments() {
+            let flag = format!("--{}", arg.get_long().unwrap());
+            for huge in [
+                "18446744073709551615",
+                "18446744073709551616",
+                "18446744073709551615GiB",
+                "366days",
+                "584542046y",
+                "-1",
+            ] {
+                let error = limits(&[format!("{flag}={huge}")]).err();
+                let error = error.unwrap_or_else(|| panic!("{flag}={huge}"));
+                assert!(error.contains(&flag) && error.contains("it is from "), "{error}");
+            }
+        }
+        for none in [
+            "--max-value=0",
+            "--max-transaction=0",
+            "--max-json=0",
+            "--max-bodies=0",
+            "--max-connections=0",
+            "--max-head=8191",
+            "--max-headers=0",
+            "--head-timeout=1ns",
+            "--body-timeout=0s",
+            "--stall-timeout=0s",
+            "--lease-timeout=0s",
+            "--read-timeout=0s",
+            "--write-timeout=0s",
+            "--probe-timeout=0s",
+            "--idempotency-keep=0s",
+        ] {
+            let error = limits(&[none.to_owned()]).err();
+            assert!(error.unwrap_or_else(|| panic!("{none}")).contains("it is from "));
+        }
+        let error = limits(&["--max-headers=1000000000".to_owned()]).unwrap_err();
+        assert!(error.contains("it is from 10 to 10000"), "{error}");
+        for some in [
+            "--max-waiting=0",
+            "--max-listeners=0",
+            "--log-lines=0",
+            "--max-wait=0s",
+        ] {
+            limits(&[some.to_owned()]).unwrap();
+        }
+        assert_eq!(
+            limits(&["--max-headers=10000".to_owned()]).unwrap().max_headers,
+            10_000
+        );
     }
 }

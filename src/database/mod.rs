@@ -21,6 +21,9 @@ pub enum DatabaseError {
     /// The schema is missing or older than this program.
     #[error("fencegate's tables are missing or too old: run `fencegate migrate --store URL` ({0})")]
     NotMigrated(String),
+    /// The role that the program connects as lacks a right: nothing was changed.
+    #[error("the database role lacks a right: {0}")]
+    NotPermitted(String),
     /// Another transaction was in the way: the same again may pass. Nothing was changed.
     #[error("the transaction met another one, nothing was changed: try again ({0})")]
     Conflict(String),
@@ -58,6 +61,8 @@ impl From<sqlx::Error> for DatabaseError {
                     "ZF008" => Self::Quarantined(text),
                     // Undefined table, schema, function, column.
                     "42P01" | "3F000" | "42883" | "42703" => Self::NotMigrated(text),
+                    // Insufficient privilege.
+                    "42501" => Self::NotPermitted(text),
                     // SQLite: busy and locked, with their extended codes.
                     "5" | "6" | "261" | "262" | "517" | "518" => Self::Conflict(text),
                     code if ["08", "53", "57", "58"]

@@ -1,12 +1,12 @@
 //! Request bodies: never more of them in memory than is allowed, and never a part of one taken for the whole.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, marker::PhantomData, sync::Arc, time::Duration};
 
 use axum::body::{Body, HttpBody};
 use futures::StreamExt;
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeOwned, Error, Visitor},
+    de::{DeserializeOwned, Error, MapAccess, Visitor, value::MapAccessDeserializer},
 };
 use serde_json::error::Category;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -115,12 +115,38 @@ async fn collect(body: Body, limit: usize, mut room: Room) -> Result<(Vec<u8>, R
 /// A JSON object; no body at all stands for an empty one.
 pub(super) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let bytes = if bytes.is_empty() { b"{}" } else { bytes };
-    serde_json::from_slice(bytes).map_err(|error| {
-        Problem::body_malformed(match error.classify() {
-            Category::Data => error.to_string(),
-            _ => format!("it is no JSON object: {error}"),
+    serde_json::from_slice(bytes)
+        .map(|Object(read)| read)
+        .map_err(|error| {
+            Problem::body_malformed(match error.classify() {
+                Category::Data => error.to_string(),
+                _ => format!("it is no JSON object: {error}"),
+            })
         })
-    })
+}
+
+/// What is written as an object. A list of as many values would do as well otherwise, in an order that nobody has
+/// promised.
+pub(super) struct Object<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Object<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+    }
 }
 
 /// Reads `"10s"`, `"1m 30s"`, `"500ms"`.

@@ -17,7 +17,16 @@ pub(super) fn etag(version: Version) -> HeaderValue {
 }
 
 /// Under which condition a write is to happen.
+///
+/// A date is none: of two versions within one second it cannot tell which is meant. Beside `If-Match` it says nothing, and
+/// `If-Modified-Since` never does on a write (RFC 9110, 13.1.3 and 13.1.4).
 pub(super) fn of_write(headers: &HeaderMap) -> Result<Condition, Problem> {
+    let (date, tag) = (header::IF_UNMODIFIED_SINCE, header::IF_MATCH);
+    if headers.contains_key(date) && !headers.contains_key(tag) {
+        return Err(Problem::header_malformed(
+            "a write takes no If-Unmodified-Since: send the ETag of the record as If-Match",
+        ));
+    }
     match (
         one(headers, header::IF_MATCH)?,
         one(headers, header::IF_NONE_MATCH)?,

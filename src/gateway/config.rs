@@ -45,7 +45,7 @@ pub struct Config {
     /// The most bytes of a request's head over HTTP/1 (8 KiB at least), and of its headers over HTTP/2.
     /// Defaults to 64 KiB.
     pub max_head: u32,
-    /// The most headers of an HTTP/1 request. Defaults to 100.
+    /// The most headers of an HTTP/1 request. There is room for as many with each, and none beyond 10,000. Defaults to 100.
     pub max_headers: usize,
 
     /// How long a new connection may take to send its first request's head. Defaults to 10 s.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{Query, State, rejection::QueryRejection},
+    extract::State,
     http::header,
     response::{IntoResponse, Response},
 };
@@ -19,6 +19,7 @@ use super::{
     openapi::{parameters, problems},
     paging,
     path::Fence,
+    query::{Asking, NoQuery},
     token_header::ShownToken,
 };
 use crate::{
@@ -98,8 +99,8 @@ struct Asked {
     #[param(max_length = 200, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     after: String,
     /// How many, at most. Defaults to 100.
-    #[param(minimum = 1, maximum = 1000)]
-    limit: Option<u32>,
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: Option<String>,
 }
 
 #[utoipa::path(
@@ -111,10 +112,10 @@ struct Asked {
 async fn list(
     State(gateway): State<Arc<Gateway>>,
     client: Client,
-    asked: Result<Query<Asked>, QueryRejection>,
+    asked: Result<Asking<Asked>, Problem>,
 ) -> Result<Response, Problem> {
-    let Query(asked) = asked.map_err(|error| Problem::query_malformed(error.body_text()))?;
-    let limit = paging::limit(asked.limit)?;
+    let Asking(asked) = asked?;
+    let limit = paging::limit(asked.limit.as_deref())?;
     for text in [&asked.prefix, &asked.after] {
         if text.len() > FenceName::LONGEST || text.chars().any(char::is_control) {
             return Err(Problem::query_malformed(
@@ -176,7 +177,11 @@ impl From<&FenceState> for Listed {
     params(parameters::Fence),
     responses((status = 200, description = "The fence", body = Shown<'static>), problems::ShowFence),
 )]
-async fn show(State(gateway): State<Arc<Gateway>>, ToRead(name): ToRead) -> Result<Response, Problem> {
+async fn show(
+    State(gateway): State<Arc<Gateway>>,
+    ToRead(name): ToRead,
+    NoQuery: NoQuery,
+) -> Result<Response, Problem> {
     let service = gateway.locks.service();
     let inspected = tokio::time::timeout(gateway.config.probe_timeout, service.inspect(&name));
     let (state, inspected) = tokio::join!(gateway.read(gateway.locks.store().fence(&name)), inspected);
@@ -218,9 +223,11 @@ async fn check(
     State(gateway): State<Arc<Gateway>>,
     client: Client,
     Fence(name): Fence,
+    query: Result<NoQuery, Problem>,
     shown: Result<ShownToken, Problem>,
 ) -> Result<Response, Problem> {
     client.may_any(&[Right::Read, Right::Write], &name)?;
+    query?;
     let mark = admit(&gateway, &client, &name, &shown?).await?;
     Ok(uncached(Checked {
         fence: name.as_str(),

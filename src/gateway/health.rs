@@ -88,7 +88,7 @@ async fn ready(State(gateway): State<Arc<Gateway>>, client: Client) -> Response 
     let (locks, limit) = (&gateway.locks, gateway.config.probe_timeout);
     let (store, lock_service) = tokio::join!(
         in_time(limit, store_is_usable(locks)),
-        in_time(limit, lock_service_is_usable(locks))
+        lock_service_is_usable(locks, limit)
     );
     let status = if gateway.draining.is_cancelled() {
         "draining"
@@ -123,14 +123,21 @@ async fn store_is_usable(locks: &Locks) -> Result<(), String> {
 }
 
 /// Whether the lock service answers, and with the history that the epoch is bound to.
-async fn lock_service_is_usable(locks: &Locks) -> Result<(), String> {
-    let found = locks
-        .service()
-        .identity()
-        .await
-        .map_err(|error| error.to_string())?;
-    // A store that does not answer is no fault of the lock service's.
-    let bound = locks.store().epoch().await.ok().and_then(|state| state.bound);
+async fn lock_service_is_usable(locks: &Locks, limit: Duration) -> Result<(), String> {
+    // Each has the time to itself: a store that does not answer is no fault of the lock service's.
+    let (found, bound) = tokio::join!(
+        in_time(limit, async {
+            locks
+                .service()
+                .identity()
+                .await
+                .map_err(|error| error.to_string())
+        }),
+        in_time(limit, async {
+            locks.store().epoch().await.map_err(|error| error.to_string())
+        })
+    );
+    let (found, bound) = (found?, bound.ok().and_then(|state| state.bound));
     match bound {
         Some(bound) if bound != found && !locks.rebases_by_itself() => Err(other_history(&bound, &found)),
         _ => Ok(()),
@@ -141,7 +148,7 @@ fn other_history(bound: &Identity, found: &Identity) -> String {
     format!("the epoch belongs to {bound}, and this is {found}: it gives no leases until the epoch is raised")
 }
 
-async fn in_time(limit: Duration, asked: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+async fn in_time<T>(limit: Duration, asked: impl Future<Output = Result<T, String>>) -> Result<T, String> {
     let late = || Err(format!("no answer in {}", humantime::format_duration(limit)));
     tokio::time::timeout(limit, asked)
         .await

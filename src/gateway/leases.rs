@@ -8,7 +8,7 @@ use std::{
 use axum::{
     Json,
     body::Body,
-    extract::{Query, State, rejection::QueryRejection},
+    extract::State,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -22,6 +22,7 @@ use super::{
     body,
     openapi::{parameters, problems},
     path::Fence,
+    query::{Asking, NoQuery},
     token_header::{FENCING_TOKEN, Presented},
 };
 use crate::{
@@ -127,6 +128,7 @@ async fn acquire(
     State(gateway): State<Arc<Gateway>>,
     client: Client,
     ToLease(name): ToLease,
+    NoQuery: NoQuery,
     body: Body,
 ) -> Result<Response, Problem> {
     let config = &gateway.config;
@@ -197,6 +199,7 @@ async fn renew(
     State(gateway): State<Arc<Gateway>>,
     client: Client,
     ToLease(name): ToLease,
+    NoQuery: NoQuery,
     Presented(token): Presented,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -234,10 +237,10 @@ async fn release(
     State(gateway): State<Arc<Gateway>>,
     client: Client,
     Fence(name): Fence,
-    asked: Result<Query<AskedToEnd>, QueryRejection>,
+    asked: Result<Asking<AskedToEnd>, Problem>,
     token: Result<Option<Presented>, Problem>,
 ) -> Result<StatusCode, Problem> {
-    let Query(asked) = asked.map_err(|error| Problem::query_malformed(error.body_text()))?;
+    let Asking(asked) = asked?;
     client.may(if asked.force { Right::Admin } else { Right::Lease }, &name)?;
     let token = token?;
     let (locks, witness) = (gateway.locks.clone(), gateway.witness.clone());
@@ -264,8 +267,10 @@ async fn release(
         }
         released
     };
-    gateway.to_its_end(release).await??;
-    Ok(StatusCode::NO_CONTENT)
+    match gateway.to_its_end(release).await? {
+        Ok(_) => Ok(StatusCode::NO_CONTENT),
+        Err(error) => Err(Problem::not_released(error)),
+    }
 }
 
 fn leased(grant: &Grant, service: Kind, status: StatusCode) -> Response {

@@ -8,13 +8,14 @@ const USUAL: u32 = 100;
 const MOST: u32 = 1000;
 
 /// How many items a page is to have.
-pub(super) fn limit(asked: Option<u32>) -> Result<u32, Problem> {
-    let limit = asked.unwrap_or(USUAL);
-    if (1..=MOST).contains(&limit) {
-        Ok(limit)
-    } else {
-        Err(Problem::query_malformed(format!("limit is from 1 to {MOST}")))
-    }
+pub(super) fn limit(asked: Option<&str>) -> Result<u32, Problem> {
+    let Some(text) = asked else { return Ok(USUAL) };
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    let limit = text
+        .parse()
+        .ok()
+        .filter(|limit| digits && (1..=MOST).contains(limit));
+    limit.ok_or_else(|| Problem::query_malformed(format!("limit is from 1 to {MOST}")))
 }
 
 /// Cuts what was read, one item more than the limit, to a page. Answers with whether there is another.

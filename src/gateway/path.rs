@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use axum::{extract::FromRequestParts, http::request::Parts};
 use percent_encoding::percent_decode_str;
 
-use super::Problem;
+use super::{Problem, query::NoQuery};
 use crate::name::{FenceName, RecordKey};
 
 const FENCES: &str = "/v1/fences/";
@@ -17,7 +17,7 @@ const RECORDS: &str = "records/";
 /// The fence that the path names.
 pub(super) struct Fence(pub(super) FenceName);
 
-/// The record that the path names. Its slashes may be sent as they are, or encoded.
+/// The record that the path names. Its slashes may be sent as they are, or encoded. No call about one record has a query.
 pub(super) struct Key(pub(super) RecordKey);
 
 impl<S: Sync> FromRequestParts<S> for Fence {
@@ -34,7 +34,8 @@ impl<S: Sync> FromRequestParts<S> for Fence {
 impl<S: Sync> FromRequestParts<S> for Key {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let NoQuery = NoQuery::from_request_parts(parts, state).await?;
         key(parts.uri.path()).map(Self)
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{Query, State, rejection::QueryRejection},
+    extract::State,
     http::header,
     response::{IntoResponse, Response},
 };
@@ -22,6 +22,7 @@ use super::{
     fences,
     openapi::{parameters, problems},
     paging,
+    query::Asking,
     token_header::ShownToken,
 };
 use crate::name::RecordKey;
@@ -43,8 +44,8 @@ struct Asked {
     #[param(max_length = 1024, pattern = r"^[^\x00-\x1f\x7f-\x9f]*$")]
     after: String,
     /// How many, at most. Defaults to 100.
-    #[param(minimum = 1, maximum = 1000)]
-    limit: Option<u32>,
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: Option<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -79,10 +80,10 @@ async fn list(
     client: Client,
     ToRead(fence): ToRead,
     shown: Option<ShownToken>,
-    asked: Result<Query<Asked>, QueryRejection>,
+    asked: Result<Asking<Asked>, Problem>,
 ) -> Result<Response, Problem> {
-    let Query(asked) = asked.map_err(|error| Problem::query_malformed(error.body_text()))?;
-    let limit = paging::limit(asked.limit)?;
+    let Asking(asked) = asked?;
+    let limit = paging::limit(asked.limit.as_deref())?;
     for text in [&asked.prefix, &asked.after] {
         if text.len() > RecordKey::LONGEST || text.chars().any(char::is_control) {
             return Err(Problem::query_malformed(

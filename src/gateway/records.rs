@@ -18,6 +18,7 @@ use super::{
     auth::{Client, ToRead, ToWrite},
     body, conditions, fences,
     idempotency::{self, IdempotencyKey},
+    media_type,
     openapi::{parameters, problems},
     path::Key,
     token_header::ShownToken,
@@ -29,8 +30,6 @@ use crate::{
 
 /// What bytes are that nobody has named.
 pub(super) const UNNAMED: &str = "application/octet-stream";
-/// The most bytes of a media type.
-const LONGEST_TYPE: usize = 255;
 /// Stored bytes may be a page or a script of somebody else's: a browser that is led to them runs nothing.
 const HARMLESS: &str = "default-src 'none'; frame-ancestors 'none'; sandbox";
 
@@ -213,13 +212,10 @@ fn content_type(headers: &HeaderMap) -> Result<String, Problem> {
         return Ok(UNNAMED.into());
     };
     match value.to_str() {
-        Ok(text) if given.next().is_none() && is_content_type(text) => Ok(text.into()),
+        Ok(text) if given.next().is_none() && media_type::is_media_type(text) => Ok(text.into()),
         _ => Err(Problem::header_malformed(format!(
-            "Content-Type is one media type of at most {LONGEST_TYPE} bytes of visible ASCII"
+            "Content-Type is one media type of at most {} bytes, as text/plain; charset=utf-8",
+            media_type::LONGEST
         ))),
     }
-}
-
-pub(super) fn is_content_type(text: &str) -> bool {
-    (1..=LONGEST_TYPE).contains(&text.len()) && text.bytes().all(|byte| (b' '..=b'~').contains(&byte))
 }

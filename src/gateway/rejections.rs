@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    extract::{Query, State, rejection::QueryRejection},
+    extract::State,
     http::header,
     response::{IntoResponse, Response},
 };
@@ -18,6 +18,7 @@ use super::{
     auth::{Client, Right},
     openapi::problems,
     paging,
+    query::Asking,
 };
 use crate::{name::FenceName, rejections::Rejection};
 
@@ -36,8 +37,8 @@ struct Asked {
     #[param(pattern = "^[1-9][0-9]{0,17}$")]
     after: Option<String>,
     /// How many, at most. Defaults to 100.
-    #[param(minimum = 1, maximum = 1000)]
-    limit: Option<u32>,
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 1000)]
+    limit: Option<String>,
 }
 
 /// One row: refusals of one token on one fence within about a second.
@@ -82,10 +83,10 @@ struct Page {
 async fn list(
     State(gateway): State<Arc<Gateway>>,
     client: Client,
-    asked: Result<Query<Asked>, QueryRejection>,
+    asked: Result<Asking<Asked>, Problem>,
 ) -> Result<Response, Problem> {
-    let Query(asked) = asked.map_err(|error| Problem::query_malformed(error.body_text()))?;
-    let limit = paging::limit(asked.limit)?;
+    let Asking(asked) = asked?;
+    let limit = paging::limit(asked.limit.as_deref())?;
     let fence: Option<FenceName> = asked
         .fence
         .map(|fence| fence.parse())

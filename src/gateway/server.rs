@@ -13,6 +13,9 @@ use super::{
 };
 use crate::{clock::Moment, grant::Locks, lock::given_back};
 
+/// The most headers of a request, whatever is configured.
+const MOST_HEADERS: usize = 10_000;
+
 /// Serves the gateway until `shutdown` ends, and then until the requests that are under way have ended.
 ///
 /// From then on no connection is accepted, waiting lease requests are answered with 503 at once, and the rest
@@ -86,7 +89,8 @@ fn limit<A>(server: &mut Server<SocketAddr, A>, config: &Config) {
     builder
         .http1()
         .header_read_timeout(config.head_timeout)
-        .max_headers(config.max_headers)
+        // More than there is memory for ends the process, and more than a map holds each request.
+        .max_headers(config.max_headers.min(MOST_HEADERS))
         // Less makes hyper panic.
         .max_buf_size(usize::try_from(config.max_head).unwrap_or(usize::MAX).max(8192));
     builder

@@ -1,6 +1,6 @@
 //! Transactions: several writes over several fences, all or none.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use axum::{
     Json,
@@ -10,7 +10,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use base64::{Engine, prelude::BASE64_STANDARD};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error, MapAccess, Visitor},
+};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -18,9 +21,12 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use super::{
     Gateway, Problem,
     auth::{Client, Right},
-    body, conditions,
+    body::{self, Object},
+    conditions,
     idempotency::{self, IdempotencyKey},
+    media_type,
     openapi::{parameters, problems},
+    query::NoQuery,
     records,
     token_header::{self, ShownToken},
 };
@@ -42,10 +48,11 @@ pub(super) fn routes() -> OpenApiRouter<Arc<Gateway>> {
 #[schema(as = TransactionRequest)]
 struct Asked {
     /// By fence. All are checked, also those that nothing is written to.
+    #[serde(deserialize_with = "one_each")]
     tokens: BTreeMap<String, String>,
     /// Done in this order.
-    #[schema(min_items = 1, max_items = 128)]
-    operations: Vec<AskedOperation>,
+    #[schema(value_type = Vec<AskedOperation>, min_items = 1, max_items = 128)]
+    operations: Vec<Object<AskedOperation>>,
 }
 
 #[derive(Deserialize, ToSchema, Clone, Copy, PartialEq)]
@@ -92,6 +99,31 @@ struct DoneOperation<'a> {
     existed: bool,
 }
 
+/// A fence that is named twice has two tokens, and it would be left to chance which of them counts.
+fn one_each<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    deserializer.deserialize_map(OneEach)
+}
+
+struct OneEach;
+
+impl<'de> Visitor<'de> for OneEach {
+    type Value = BTreeMap<String, String>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON object of fences and their tokens")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut tokens = BTreeMap::new();
+        while let Some((fence, token)) = map.next_entry::<String, String>()? {
+            if tokens.insert(fence, token).is_some() {
+                return Err(A::Error::custom("tokens has a fence twice"));
+            }
+        }
+        Ok(tokens)
+    }
+}
+
 /// `null` is a value, too.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
     Box::<RawValue>::deserialize(deserializer).map(Some)
@@ -107,6 +139,7 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawV
 async fn transact(
     State(gateway): State<Arc<Gateway>>,
     client: Client,
+    NoQuery: NoQuery,
     idempotency: IdempotencyKey,
     body: Body,
 ) -> Result<Response, Problem> {
@@ -152,8 +185,7 @@ fn read(
     longest: usize,
     client: &Client,
 ) -> Result<(Transaction, BTreeMap<FenceName, ShownToken>), Problem> {
-    let asked: Asked =
-        serde_json::from_slice(bytes).map_err(|error| Problem::body_malformed(error.to_string()))?;
+    let asked: Asked = body::json(bytes)?;
     if !(1..=MOST).contains(&asked.operations.len()) || asked.tokens.len() > MOST {
         return Err(Problem::body_malformed(format!(
             "a transaction has 1 to {MOST} operations, and at most {MOST} tokens"
@@ -166,7 +198,7 @@ fn read(
         let token = token_header::parse(token).map_err(|problem| problem.on(&fence))?;
         shown.insert(fence, token);
     }
-    for (place, operation) in asked.operations.into_iter().enumerate() {
+    for (place, Object(operation)) in asked.operations.into_iter().enumerate() {
         let fence = operation
             .fence
             .parse()
@@ -183,7 +215,7 @@ fn read(
     }
     let fences = transaction.operations.iter().map(|operation| &operation.fence);
     match fences.filter(|fence| !shown.contains_key(fence)).min() {
-        Some(fence) => Err(Problem::token_required().on(fence)),
+        Some(fence) => Err(Problem::token_missing(fence)),
         None => Ok((transaction, shown)),
     }
 }
@@ -218,10 +250,11 @@ impl AskedOperation {
             if value.bytes.len() > longest {
                 return Err(Problem::value_too_large(longest));
             }
-            if !records::is_content_type(&value.content_type) {
-                return Err(Problem::body_malformed(
-                    "content_type is a media type of visible ASCII",
-                ));
+            if !media_type::is_media_type(&value.content_type) {
+                return Err(Problem::body_malformed(format!(
+                    "content_type is one media type of at most {} bytes, as text/plain; charset=utf-8",
+                    media_type::LONGEST
+                )));
             }
         }
         Ok(Operation {

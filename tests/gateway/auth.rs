@@ -78,6 +78,7 @@ const CALLS: &[(&str, &str, &str, Needs)] = &[
     ("get", "/v1/rejections", "", Everywhere("admin")),
     ("get", "/v1/rejections?fence={fence}", "", OnFence(&["read"])),
     ("get", "/v1/events", "", SomeClient),
+    ("get", "/v1/events?fence={fence}", "", OnFence(&["read"])),
     ("get", "/metrics", "", SomeClient),
     ("get", "/livez", "", Nothing),
     ("get", "/readyz", "", Nothing),

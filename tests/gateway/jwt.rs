@@ -78,6 +78,12 @@ async fn a_token_is_believed_for_what_it_says_and_no_longer_than_it_says() {
     ] {
         assert_eq!(status(&gateway, &jwt(&wrong)).await, 401, "{what}");
     }
+    // It may have been meant to be an API key.
+    let request = gateway.client().request(reqwest::Method::GET, "/v1/fences");
+    let answer = super::Answer::to(request.bearer_auth("fgk-mistyped")).await;
+    let problem = answer.problem(401, "unauthenticated");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("API key") && detail.contains("JWT"), "{detail}");
     // Within the leeway, and also a second time, from memory.
     let late = jwt(&with("exp", json!(now - 5)));
     assert_eq!(

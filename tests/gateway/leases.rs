@@ -258,6 +258,7 @@ async fn requests_that_cannot_be_are_refused(world: World) {
         r#"{"ttl":"10s"} more"#,
         r#"{"ttl":"10s""#,
         "[]",
+        r#"["10s","1s",null,null]"#,
         "null",
         "\"10s\"",
         "ttl=10s",
@@ -269,6 +270,10 @@ async fn requests_that_cannot_be_are_refused(world: World) {
         assert_eq!(answer.status, 400, "{body:.80}: {answer:?}");
         answer.problem(400, "body-malformed");
     }
+    let request = client.request(Method::POST, &lease("a")).body("[]");
+    let problem = Answer::to(request).await.problem(400, "body-malformed");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(detail.contains("expected a JSON object"), "{detail}");
     let request = client.request(Method::POST, &lease("a")).body("ttl=10s");
     let problem = Answer::to(request).await.problem(400, "body-malformed");
     let detail = problem["detail"].as_str().unwrap();

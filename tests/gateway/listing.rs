@@ -126,7 +126,24 @@ async fn a_listing_under_a_stale_token_is_refused(world: World) {
 async fn questions_that_cannot_be_are_refused(world: World) {
     let client = world.gateway().await.client();
     let long = format!("?prefix={}", "x".repeat(1025));
+    let problem = client.get(&path("a", "?limit=abc")).await;
+    let problem = problem.problem(400, "query-malformed");
+    assert_eq!(problem["detail"], "limit is from 1 to 1000");
+    let problem = client
+        .get("/v1/fences?colour=red")
+        .await
+        .problem(400, "query-malformed");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("`colour`") && !detail.contains("deserialize"),
+        "{detail}"
+    );
     for query in [
+        "?limit=",
+        "?limit=-1",
+        "?limit=+1",
+        "?limit=99999999999",
+        "?limit=1&limit=2",
         "?limit=0",
         "?limit=1001",
         "?limit=x",

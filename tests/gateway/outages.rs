@@ -52,10 +52,15 @@ async fn without_etcd_writes_go_on_and_leases_wait() {
     let shown = client.get("/v1/fences/a").await.expect(200).json();
     assert_eq!(shown["lock_service_answers"], false);
     // What was released is dead, although the lock itself stays until it expires.
-    client
+    let problem = client
         .release("a", &token)
         .await
         .problem(503, "lock-service-unavailable");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("this token is dead") && !detail.contains("go on"),
+        "{detail}"
+    );
     client
         .put("a", "k", &token, "late")
         .await
@@ -114,6 +119,77 @@ async fn without_postgres_everything_is_told_to_come_back() {
     client.renew("a", &token).await.expect(200);
     client.release("a", &token).await.expect(204);
     client.acquire("b").await;
+}
+
+#[tokio::test]
+async fn without_postgres_etcd_is_not_blamed() {
+    let (mut store, etcd) = tokio::join!(Postgres::builder().durable().start(), Etcd::start());
+    let locks = format!("etcd://{}", etcd.endpoint());
+    let gateway = Gateway::start(&store.url(), Some(&locks), impatient()).await;
+    gateway.client().get("/readyz").await.expect(200);
+    store.kill9();
+    let ready = gateway.client().get("/readyz").await.expect(503).json();
+    assert_eq!(ready["store"]["status"], "unusable", "{ready}");
+    assert_eq!(ready["lock_service"]["status"], "ok", "{ready}");
+}
+
+/// It is for the operator to mend, and for nobody else to look into.
+#[tokio::test]
+async fn a_store_that_gives_the_gateway_too_few_rights_is_not_ready() {
+    let server = Postgres::start().await;
+    let owner = Gateway::start(&server.url(), None, impatient()).await.client();
+    let token = owner.acquire("a").await;
+    owner.put("a", "k", &token, "v").await.expect(201);
+    let mut admin = PgConnection::connect(&server.url()).await.unwrap();
+    let roles = "create role bare login; create role reader login; grant usage on schema fencegate to reader;
+                 grant select on all tables in schema fencegate to reader;
+                 grant execute on all functions in schema fencegate to reader";
+    admin.execute(roles).await.unwrap();
+    let url = |role: &str| {
+        server
+            .url()
+            .replace("postgres://postgres", &format!("postgres://{role}"))
+    };
+
+    let locks = fencegate::connect(&url("bare"), None).await.unwrap();
+    let client = Gateway::start_on(locks.clone(), impatient()).await.client();
+    let transaction =
+        json!({"tokens": {"a": token}, "operations": [{"op": "delete", "fence": "a", "key": "k"}]});
+    let transaction = client
+        .request(Method::POST, "/v1/transactions")
+        .body(transaction.to_string());
+    let answers: [BoxFuture<Answer>; 8] = [
+        Box::pin(client.lease("b", json!({}))),
+        Box::pin(client.put("a", "k", &token, "w")),
+        Box::pin(client.read("a", "k")),
+        Box::pin(client.check("a", &token)),
+        Box::pin(client.get("/v1/fences")),
+        Box::pin(client.get("/v1/rejections")),
+        Box::pin(client.release("a", &token)),
+        Box::pin(Answer::to(transaction)),
+    ];
+    for answer in futures::future::join_all(answers).await {
+        let problem = answer.problem(503, "not-ready");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("role"), "{detail}");
+    }
+    client.get("/readyz").await.expect(503);
+    // What the log says.
+    let error = locks.store().epoch().await.unwrap_err().to_string();
+    assert!(
+        error.contains("permission denied for schema fencegate"),
+        "{error}"
+    );
+
+    let gateway = Gateway::start(&url("reader"), None, impatient()).await;
+    let client = gateway.client();
+    assert_eq!(client.value("a", "k").await.as_deref(), Some("v"));
+    client.put("a", "k", &token, "w").await.problem(503, "not-ready");
+    client
+        .renew("a", &token)
+        .await
+        .problem(503, "lock-service-unavailable");
+    owner.put("a", "k", &token, "w").await.expect(200);
 }
 
 #[tokio::test]

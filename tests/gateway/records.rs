@@ -8,6 +8,7 @@ on_every_store! {
     a_record_is_any_bytes_with_their_type
     versions_rise_and_are_entity_tags
     conditions_are_kept
+    what_is_asked_for_is_never_passed_over
     a_condition_does_not_help_a_stale_token
     deleting_is_idempotent_and_keeps_the_mark
     stored_pages_are_harmless_in_a_browser
@@ -38,6 +39,8 @@ async fn a_record_is_any_bytes_with_their_type(world: World) {
     let client = world.gateway().await.client();
     let token = client.acquire("a").await;
     let all: Vec<u8> = (0..=255).collect();
+    let longest = &format!("t/{}", "t".repeat(253));
+    let odd = "application/vnd.x+json ; a=\"b, \\\"c;\" ;;d=e;";
     for (bytes, given, kept) in [
         (all.clone(), Some("image/png"), "image/png"),
         (all, None, "application/octet-stream"),
@@ -47,7 +50,8 @@ async fn a_record_is_any_bytes_with_their_type(world: World) {
             "text/plain; charset=utf-8",
         ),
         (b"{}".to_vec(), Some("application/json"), "application/json"),
-        (b"x".to_vec(), Some(&"t".repeat(255)), &"t".repeat(255)),
+        (b"x".to_vec(), Some(longest), longest),
+        (b"x".to_vec(), Some(odd), odd),
     ] {
         let mut request = client
             .request(Method::PUT, &record("a", "k"))
@@ -174,6 +178,64 @@ async fn conditions_are_kept(world: World) {
     assert_eq!(client.value("a", "k").await, None);
 }
 
+/// What a client is sure of must not be left out.
+async fn what_is_asked_for_is_never_passed_over(world: World) {
+    let client = world.gateway().await.client();
+    let token = client.acquire("a").await;
+    let date = "Thu, 26 Nov 2026 22:53:40 GMT";
+    let since = ("if-unmodified-since", date);
+    for headers in [vec![since], vec![since, ("if-none-match", "*")]] {
+        let problem = put(&client, &token, &headers)
+            .await
+            .problem(400, "header-malformed");
+        assert!(
+            problem["detail"].as_str().unwrap().contains("If-Match"),
+            "{problem}"
+        );
+    }
+    delete(&client, &token, since)
+        .await
+        .problem(400, "header-malformed");
+    assert_eq!(client.value("a", "k").await, None);
+    let tag = put(&client, &token, &[]).await.expect(201);
+    let tag = tag.header("etag").unwrap();
+    // It is nothing beside the stronger one (RFC 9110, 13.1.4).
+    put(&client, &token, &[("if-match", tag), since])
+        .await
+        .expect(200);
+    // And the other is for reads alone (13.1.3).
+    put(&client, &token, &[("if-modified-since", date)])
+        .await
+        .expect(200);
+
+    let patch = r#"{"a":1}"#;
+    for (method, path, body) in [
+        (Method::PUT, record("a", "k"), "v"),
+        (Method::PATCH, record("a", "k"), patch),
+        (Method::DELETE, record("a", "k"), ""),
+        (Method::GET, record("a", "k"), ""),
+        (Method::POST, "/v1/fences/b/lease".into(), ""),
+        (Method::PUT, "/v1/fences/a/lease".into(), ""),
+        (Method::DELETE, "/v1/fences/a/lease".into(), ""),
+        (Method::POST, "/v1/fences/a/check".into(), ""),
+        (Method::GET, "/v1/fences/a".into(), ""),
+        (Method::POST, "/v1/transactions".into(), "{}"),
+    ] {
+        for query in ["x=1", "if_match=1", "force", "="] {
+            let request = client
+                .request(method.clone(), &format!("{path}?{query}"))
+                .header("content-type", "application/merge-patch+json")
+                .header("fencing-token", &token);
+            Answer::to(request.body(body))
+                .await
+                .problem(400, "query-malformed");
+        }
+    }
+    assert_eq!(client.value("a", "k").await.as_deref(), Some("v"));
+    client.check("a", &token).await.expect(200);
+    client.get(&format!("{}?", record("a", "k"))).await.expect(200);
+}
+
 /// The token is looked at first: a stale writer learns that it is stale, whatever else is wrong.
 async fn a_condition_does_not_help_a_stale_token(world: World) {
     let client = world.gateway().await.client();
@@ -236,6 +298,17 @@ async fn media_types_that_cannot_be_are_refused(world: World) {
         b"text/\xc3\xbc".to_vec(),
         b"a\tb".to_vec(),
         Vec::new(),
+        b"garbage".to_vec(),
+        b"text/".to_vec(),
+        b"/plain".to_vec(),
+        b"text/plain/x".to_vec(),
+        b"text /plain".to_vec(),
+        b"text/plain, text/html".to_vec(),
+        b"text/plain; charset".to_vec(),
+        b"text/plain; charset=".to_vec(),
+        b"text/plain; charset=\"utf-8".to_vec(),
+        b"text/plain; charset=\"utf-8\" x".to_vec(),
+        b"text/plain charset=utf-8".to_vec(),
     ] {
         let request = client
             .request(Method::PUT, &record("a", "k"))

@@ -237,6 +237,7 @@ async fn transactions_that_cannot_be_are_refused(world: World) {
         with(json!({"op": "put", "fence": "a", "key": "k", "value": 1, "value_base64": ""})),
         with(json!({"op": "put", "fence": "a", "key": "k", "value_base64": "?"})),
         with(json!({"op": "put", "fence": "a", "key": "k", "value": 1, "content_type": "a\nb"})),
+        with(json!({"op": "put", "fence": "a", "key": "k", "value": 1, "content_type": "garbage"})),
         with(json!({"op": "delete", "fence": "a", "key": "k", "value": 1})),
         with(json!({"op": "merge", "fence": "a", "key": "k", "value": 1})),
         with(json!({"op": "put", "fence": "a", "key": "k", "value": 1, "if_match": "x"})),
@@ -247,6 +248,31 @@ async fn transactions_that_cannot_be_are_refused(world: World) {
     ] {
         transact(&client, &body).await.problem(400, "body-malformed");
     }
+    // Objects alone have names for what is in them.
+    let operation = r#"["put","a","k",1,null,null,null,null]"#;
+    for body in [
+        format!(r#"[{{"a":"{a}"}},[{{"op":"delete","fence":"a","key":"k"}}]]"#),
+        format!(r#"{{"tokens":{{"a":"{a}"}},"operations":[{operation}]}}"#),
+        format!(r#"{{"tokens":[],"operations":[{operation}]}}"#),
+        // Which of them?
+        format!(
+            r#"{{"tokens":{{"a":"1-1-{:032}","a":"{a}"}},"operations":[{{"op":"delete","fence":"a","key":"k"}}]}}"#,
+            0
+        ),
+        String::new(),
+    ] {
+        let request = client.request(Method::POST, "/v1/transactions").body(body);
+        let problem = Answer::to(request).await.problem(400, "body-malformed");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(!detail.contains("struct"), "{detail}");
+    }
+    let other = json!({"tokens": {}, "operations": [put("a", "k", 1)]});
+    let problem = transact(&client, &other).await.problem(428, "token-required");
+    let detail = problem["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("tokens") && !detail.contains("header"),
+        "{detail}"
+    );
     transact(&client, &with(put("a/b", "k", 1)))
         .await
         .problem(400, "name-malformed");

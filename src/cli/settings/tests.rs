@@ -86,7 +86,9 @@ fn mistakes_in_the_file_are_named_and_no_value_is_shown() {
             "body_timeout = 10",
             "body_timeout cannot be what it is: a duration is written as",
         ),
-        ("body_timeout = \"0s\"", "nothing would be done"),
+        ("body_timeout = \"0s\"", "it is from 1ms to 365days"),
+        ("max_headers = 0", "it is from 10 to 10000"),
+        ("max_headers = 1000000000", "it is from 10 to 10000"),
         ("listen = \"nowhere\"", "listen cannot be what it is"),
         ("migrate = \"perhaps\"", "migrate cannot be what it is"),
         (

@@ -245,7 +245,7 @@ impl From<&Error> for NotBelieved {
             ErrorKind::InvalidIssuer => "the JWT is from somebody else",
             ErrorKind::MissingRequiredClaim(_) => "the JWT lacks a claim that it needs",
             ErrorKind::InvalidAlgorithm => "the JWT is signed in another way",
-            _ => "the JWT is not to be believed",
+            _ => "this is neither an API key of a client, which begins with fgk_, nor a JWT that is believed",
         };
         let inside = match error.kind() {
             // These would show parts of what was sent.

@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
-    extract::{FromRequestParts, Query, State, rejection::QueryRejection},
+    extract::{FromRequestParts, State},
     http::{HeaderName, HeaderValue, header, request::Parts},
     response::{IntoResponse, Response, Sse, sse},
 };
@@ -20,6 +20,7 @@ use crate::{
         Gateway, Problem,
         auth::{Client, Right, Standing},
         openapi::{parameters, problems},
+        query::Asking,
     },
     name::FenceName,
 };
@@ -72,10 +73,9 @@ async fn listen(
     State(gateway): State<Arc<Gateway>>,
     client: Client,
     standing: Standing,
-    asked: Result<Query<Asked>, QueryRejection>,
+    Asking(asked): Asking<Asked>,
     After(after): After,
 ) -> Result<Response, Problem> {
-    let Query(asked) = asked.map_err(|error| Problem::query_malformed(error.body_text()))?;
     let filter = Filter::read(client, asked)?;
     if gateway.draining.is_cancelled() {
         return Err(Problem::draining());
@@ -105,13 +105,18 @@ async fn listen(
 impl Filter {
     fn read(client: Client, asked: Asked) -> Result<Self, Problem> {
         let fence = asked.fence.map(|fence| fence.parse()).transpose();
+        let fence: Option<FenceName> = fence.map_err(|error| Problem::name_malformed(&error))?;
+        // Nothing would ever come.
+        if let Some(fence) = &fence {
+            client.may(Right::Read, fence)?;
+        }
         let kinds = match asked.kinds {
             None => What::ALL.to_vec(),
             Some(kinds) => kinds.split(',').map(what).collect::<Result<_, _>>()?,
         };
         Ok(Self {
             client,
-            fence: fence.map_err(|error| Problem::name_malformed(&error))?,
+            fence,
             prefix: asked.prefix,
             kinds,
         })

@@ -45,7 +45,7 @@ parameters! {
     /// Which version the reader has.
     Known: [header("If-None-Match", false, r#"^(\*|(W/)?"[0-9]+")$"#, "The version that is known already: 304 if it is still the one.")];
     /// So that a request happens once.
-    IdempotencyKey: [header("Idempotency-Key", false, "^[ -~]{1,255}$", "The same request under the same key happens once, and is answered as the first time for a day.")];
+    IdempotencyKey: [header("Idempotency-Key", false, "^[ -~]{1,255}$", "The same request under the same key happens once, and is answered as the first time for a day. A key counts for one client, one method and one path.")];
     /// So that a listener goes on where it was.
     LastEventId: [header("Last-Event-ID", false, "^[0-9a-f]{8}-[0-9]{1,19}$", "The id of the last event: go on from there.")];
 }

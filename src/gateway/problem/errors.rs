@@ -25,7 +25,7 @@ impl From<StoreError> for Problem {
             } => Self::from(*error).of_operation(place, &fence, &key),
             StoreError::KeyReused => Self::new(KEY_REUSED, error.to_string()),
             StoreError::KeyInFlight => Self::new(KEY_IN_FLIGHT, error.to_string()).retry_after(SOON),
-            StoreError::TokenMissing(fence) => Self::token_required().on(&fence),
+            StoreError::TokenMissing(fence) => Self::token_missing(&fence),
             StoreError::Database(error) => error.into(),
             error => Self::internal(error),
         }
@@ -74,6 +74,13 @@ impl From<DatabaseError> for Problem {
                 NOT_READY,
                 "the store's tables are missing or too old: run `fencegate migrate --store URL`, or start the \
                  gateway with --migrate",
+            )
+            .retry_after(SOON)
+            .inside(error),
+            DatabaseError::NotPermitted(_) => Self::new(
+                NOT_READY,
+                "the store gives the gateway's database role too few rights: the operator grants it what the gateway's \
+                 log names, or has the gateway connect as the owner of the tables",
             )
             .retry_after(SOON)
             .inside(error),
@@ -163,6 +170,18 @@ impl Problem {
             "a bare sequence is confirmed with the lock service on every write, and that is out of reach: nothing was \
              changed",
         )
+    }
+
+    /// A release that failed. Its token is retired before the lock service is asked.
+    pub(in super::super) fn not_released(error: GrantError) -> Self {
+        match error {
+            GrantError::Lock(LockError::Unavailable { .. }) => Self::lock_service_unavailable(
+                "the lock service is out of reach: this token is dead, and writes nothing any more, but the lock may stay \
+                 until its ttl is over. Release again, or wait for that",
+            )
+            .inside(error),
+            error => error.into(),
+        }
     }
 
     /// A grant that failed. What was sealed or taken for it is given back, so that all may be asked again.

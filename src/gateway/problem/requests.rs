@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Problem, kinds::*};
 use crate::{
     gateway::record_patch::MERGE_PATCH,
-    name::NameError,
+    name::{FenceName, NameError},
     token::{Sequence, TokenError},
 };
 
@@ -15,6 +15,17 @@ impl Problem {
             TOKEN_REQUIRED,
             "send the token that the lease was answered with in the header Fencing-Token",
         )
+    }
+
+    /// Of a transaction.
+    pub(in crate::gateway) fn token_missing(fence: &FenceName) -> Self {
+        Self::new(
+            TOKEN_REQUIRED,
+            format!(
+                "an operation writes to fence {fence}: give the token of its lease under that name in tokens"
+            ),
+        )
+        .on(fence)
     }
 
     pub(in crate::gateway) fn token_malformed(error: TokenError) -> Self {

@@ -280,7 +280,7 @@ impl Lane {
                     Err(error) => batch.tell_all(|| StoreError::Corrupt(error.to_string())),
                 },
                 // One of them cannot be stored: find out which, and let the others pass.
-                Err(DatabaseError::Refused(_)) if batch.len() > 1 => {
+                Err(DatabaseError::Refused(_) | DatabaseError::NotPermitted(_)) if batch.len() > 1 => {
                     let (first, second) = batch.split();
                     batches.extend([second, first]);
                 }
