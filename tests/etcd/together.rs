@@ -1,5 +1,7 @@
 //! What is asked of etcd at the same time goes together, and is answered each on its own.
 
+use std::collections::HashSet;
+
 use fencegate::lock::{Held, LockError, LockService};
 use tokio::task::JoinSet;
 
@@ -103,6 +105,13 @@ fn a_runtime_that_ends_takes_nothing_with_it() {
             });
             futures::future::join_all(asked).await
         });
+        // What is put in one transaction has one revision.
+        let transactions: HashSet<_> = held.iter().map(|held| held.claim.sequence).collect();
+        assert!(
+            transactions.len() < MANY / 2,
+            "{} went together",
+            transactions.len()
+        );
         let released = held.iter().map(|held| locks.release(&held.claim));
         let released = runtime().block_on(futures::future::join_all(released));
         released.into_iter().for_each(Result::unwrap);

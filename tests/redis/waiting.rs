@@ -12,7 +12,7 @@ use fencegate::lock::{Held, LockService, Request, redis::RedisLocks};
 use redis::aio::MultiplexedConnection;
 
 use super::{beside, locks, request, scripts, waiting};
-use crate::support::{Redis, eventually};
+use crate::support::{Proxy, Redis, eventually};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -163,4 +163,55 @@ async fn an_expired_lock_is_taken_soon() {
         "{:?}",
         held.term.deadline.elapsed()
     );
+}
+
+/// Waits for `a` in a runtime of its own, which ends when something has come of it.
+fn begin(locks: &RedisLocks, something: impl AsyncFnOnce()) {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().unwrap();
+    let request = waiting("a");
+    runtime.block_on(async {
+        tokio::select! {
+            biased;
+            ended = locks.acquire(&request) => panic!("{ended:?}"),
+            () = something() => {}
+        }
+    });
+}
+
+/// A program may have several runtimes, and one that ends takes neither the connection with it that it was making, nor
+/// the news of releases.
+#[test]
+fn a_runtime_that_ends_takes_nothing_with_it() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let server = runtime.block_on(Redis::start());
+    let proxy = runtime.block_on(Proxy::start(server.endpoint()));
+    let locks = locks(&format!("redis://{}", proxy.addr()));
+    proxy.pause();
+    begin(&locks, async || {});
+    proxy.resume();
+    let acquired = runtime.block_on(async {
+        let acquired = async || locks.acquire(&waiting("a")).await.ok();
+        let mut held = None;
+        eventually(SOON, async || {
+            held = acquired().await;
+            held.is_some()
+        })
+        .await;
+        held.unwrap()
+    });
+
+    begin(&locks, async || {
+        let mut beside = beside(&server).await;
+        eventually(SOON, async || listeners(&mut beside).await == 1).await;
+    });
+    let mut beside = runtime.block_on(beside(&server));
+    runtime.block_on(async {
+        eventually(SOON, async || listeners(&mut beside).await == 0).await;
+        let (next, other) = (locks.clone(), RedisLocks::connect(&server.url()).unwrap());
+        let next = tokio::spawn(async move { next.acquire(&waiting("a")).await.unwrap() });
+        eventually(SOON, async || listeners(&mut beside).await == 1).await;
+        other.release(&acquired.claim).await.unwrap();
+        next.await.unwrap();
+    });
 }

@@ -114,26 +114,28 @@ impl Link {
                         .shared();
                     state.number += 1;
                     state.connection = Connection::Coming(coming.clone());
-                    tokio::spawn(self.clone().settle(state.number, coming.clone()));
+                    let (link, number, ours) = (self.clone(), state.number, coming.clone());
+                    tokio::spawn(async move { link.settle(number, ours).await.is_ok() });
                     (state.number, coming)
                 }
             }
         };
-        Ok(Wire {
-            number,
-            connection: coming.await?,
-        })
+        // Not left to the task alone: its runtime may end before it has done so.
+        let connection = self.settle(number, coming).await?;
+        Ok(Wire { number, connection })
     }
 
-    async fn settle(self, number: u64, coming: Connecting) {
-        let connection = match coming.await {
-            Ok(connection) => Connection::Up(connection),
-            Err(_) => Connection::None,
-        };
+    /// Whoever comes first writes down what came of connecting.
+    async fn settle(&self, number: u64, coming: Connecting) -> Result<MultiplexedConnection, RedisError> {
+        let outcome = coming.await;
         let mut state = self.state();
-        if state.number == number {
-            state.connection = connection;
+        if state.number == number && matches!(state.connection, Connection::Coming(_)) {
+            state.connection = match &outcome {
+                Ok(connection) => Connection::Up(connection.clone()),
+                Err(_) => Connection::None,
+            };
         }
+        outcome
     }
 
     /// A client of the server, for a connection of another kind.

@@ -6,7 +6,7 @@ use std::{
     collections::HashMap,
     io::{self, ErrorKind},
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -14,7 +14,10 @@ use std::{
 
 use futures::StreamExt;
 use redis::RedisResult;
-use tokio::sync::{Notify, mpsc};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, mpsc},
+};
 
 use super::link::Link;
 use crate::lock::wait::random_share;
@@ -30,7 +33,8 @@ pub(super) struct News(Arc<Inner>);
 
 struct Inner {
     link: Link,
-    changes: OnceLock<mpsc::UnboundedSender<Change>>,
+    /// To the task that delivers. It ends with the runtime of whoever came first, and then there is another one.
+    changes: Mutex<Option<mpsc::UnboundedSender<Change>>>,
 }
 
 enum Change {
@@ -57,7 +61,7 @@ impl News {
     pub(super) fn new(link: Link) -> Self {
         Self(Arc::new(Inner {
             link,
-            changes: OnceLock::new(),
+            changes: Mutex::default(),
         }))
     }
 
@@ -74,14 +78,23 @@ impl News {
     }
 
     fn change(&self, change: Change) {
-        let changes = self.0.changes.get_or_init(|| {
-            let (sender, changes) = mpsc::unbounded_channel();
-            // Ends when the sender is gone.
-            tokio::spawn(deliver(self.0.link.clone(), changes));
-            sender
-        });
-        // Fails only when the runtime shuts down.
-        let _ = changes.send(change);
+        let mut changes = self.0.changes.lock().expect("nothing panics while it holds it");
+        let change = match &*changes {
+            Some(changes) => match changes.send(change) {
+                Ok(()) => return,
+                Err(unsent) => unsent.0,
+            },
+            None => change,
+        };
+        // A listener may be dropped where there is no runtime, and what nobody delivers needs no end.
+        let (Change::Listen(..), Ok(runtime)) = (&change, Handle::try_current()) else {
+            return;
+        };
+        let (sender, delivered) = mpsc::unbounded_channel();
+        let _ = sender.send(change);
+        // Ends when the sender is gone.
+        runtime.spawn(deliver(self.0.link.clone(), delivered));
+        *changes = Some(sender);
     }
 }
 
