@@ -193,7 +193,10 @@ impl Locks {
         let mark = fence.map(|fence| fence.mark);
         let floor = mark
             .filter(|mark| mark.epoch == before.epoch)
-            .map(|mark| mark.sequence.get());
+            .map(|mark| mark.sequence.get())
+            // Somebody who may seal made that up. No counter is to go on from there, where it soon ends: what it grants is
+            // refused, with what to do.
+            .filter(|sequence| *sequence < i64::MAX / 2);
         let granted = mark.map(|mark| (mark.sequence, mark.holder));
         let chosen = options.holder.is_some();
         let holder = options.holder.unwrap_or_else(Holder::random);

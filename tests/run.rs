@@ -94,6 +94,19 @@ async fn one_runs_at_a_time() {
     assert_eq!(output(run(&store, &["--wait", "0s"], "true")).await.0, Some(0));
 }
 
+/// A script that runs several in the background where there is no store yet.
+#[tokio::test]
+async fn many_that_make_the_store_at_once() {
+    for _ in 0..5 {
+        let folder = folder("run");
+        let store = store_in(folder.path());
+        let runs = (0..12).map(|_| output(run(&store, &[], "true")));
+        for (code, _, errors) in futures::future::join_all(runs).await {
+            assert_eq!(code, Some(0), "{errors}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_signal_ends_the_waiting_for_the_fence() {
     let folder = folder("run");

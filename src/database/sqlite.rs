@@ -60,10 +60,25 @@ impl SqliteFile {
             pool,
             writer: std::sync::Arc::default(),
         };
-        let turn = file.writer.lock().await;
-        migrations().run(&file.pool).await?;
-        drop(turn);
+        if file.is_current().await {
+            // Looks whether what was done is what is known.
+            migrations().run(&file.pool).await?;
+        } else {
+            // Two processes that find an empty file take turns: the migrator locks nothing here.
+            let mut transaction = file.begin().await?;
+            migrations().run(&mut *transaction).await?;
+            transaction.commit().await?;
+        }
         Ok(file)
+    }
+
+    /// Whether there is nothing to migrate. Where this cannot be told, there is.
+    async fn is_current(&self) -> bool {
+        let done = sqlx::query_scalar::<_, i64>("select version from migration")
+            .fetch_all(&self.pool)
+            .await
+            .unwrap_or_default();
+        migrations().iter().all(|known| done.contains(&known.version))
     }
 
     /// The connections, for reading.

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use fencegate::{
-    Epoch, Holder, Sequence, StoreError, Token,
+    Epoch, GrantError, Holder, Options, Sequence, StoreError, Token,
     lock::Request,
     rule::Reason,
-    store::{Condition, SealOutcome, Version},
+    store::{Condition, Rebase, SealOutcome, Version},
 };
 
 use crate::world::{World, name};
@@ -38,6 +38,7 @@ on_every_store! {
     a_refused_grant_gives_the_lock_back
     a_grant_that_is_ended_by_force_under_way_is_not_sealed
     nor_is_the_first_grant_of_all
+    a_mark_that_a_sealer_made_up_is_named_and_mended_by_a_rebase
 }
 
 fn refused(result: Result<impl std::fmt::Debug, StoreError>) -> Reason {
@@ -251,4 +252,38 @@ async fn ended_by_force_under_way(world: &World, floor: i64) {
     // The next one is above it.
     let next = world.grant("f").await;
     world.put("f", &next, "a", "next").await.unwrap();
+}
+
+/// Whoever may seal can raise a mark as far as it likes. No lock service is to count on from there.
+async fn a_mark_that_a_sealer_made_up_is_named_and_mended_by_a_rebase(world: &World) {
+    let token = world.grant("f").await;
+    world.locks.release(&name("f"), &token).await.unwrap();
+    for highest in [i64::MAX - 1, i64::MAX] {
+        let made_up = Token {
+            sequence: Sequence::new(highest).unwrap(),
+            ..token.clone()
+        };
+        let sealed = world
+            .locks
+            .store()
+            .seal(&name("f"), &made_up.mark())
+            .await
+            .unwrap();
+        assert_eq!(sealed, SealOutcome::Sealed);
+        let error = world
+            .locks
+            .grant(&name("f"), Options::default())
+            .await
+            .unwrap_err();
+        assert!(matches!(error, GrantError::Regressed { .. }), "{error}");
+        assert!(error.to_string().contains("fencegate rebase"), "{error}");
+    }
+    let rebase = Rebase {
+        who: "somebody".into(),
+        reason: "a mark was made up".into(),
+        expected: None,
+    };
+    world.locks.store().rebase(&rebase).await.unwrap();
+    let next = world.grant("f").await;
+    world.put("f", &next, "k", "v").await.unwrap();
 }

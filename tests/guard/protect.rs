@@ -261,6 +261,60 @@ async fn tables_that_inherit() {
         .unwrap();
 }
 
+/// A statement about the table above fires no trigger of the one below that is for each statement.
+#[tokio::test]
+async fn tables_that_inherit_from_one_that_is_not_protected() {
+    let mut table = with(
+        "create table above (id int); create table t () inherits (above); insert into t values (1);
+        select fencegate.protect('t', fence => 'f')",
+    )
+    .await;
+    for write in [
+        "update above set id = 2",
+        "delete from above",
+        "truncate above",
+        "insert into t values (3)",
+        "update t set id = 3",
+    ] {
+        table.needs_f(write).await;
+    }
+    // Another fence for the one above is not enough for both.
+    table
+        .session
+        .run("select fencegate.protect('above', fence => 'g')")
+        .await
+        .unwrap();
+    table
+        .session
+        .run("select fencegate.protect('t', fence => 'f')")
+        .await
+        .unwrap();
+    assert_eq!(
+        table.under_f("read committed", "update above set id = 2").await,
+        Err("ZF004".into())
+    );
+}
+
+#[tokio::test]
+async fn what_cannot_be_protected_or_unprotected() {
+    let mut table = with(
+        "create table t (id int) partition by range (id); create table one partition of t for values from (0) to (9);
+        create view v as select 1; select fencegate.protect('t', fence => 'f')",
+    )
+    .await;
+    for refused in [
+        "select fencegate.protect('fencegate.fence', fence => 'f')",
+        "select fencegate.protect('fencegate.record', fence_column => 'fence')",
+        "select fencegate.protect('one', fence => 'f')",
+        "select fencegate.protect('v', fence => 'f')",
+        "select fencegate.unprotect('one')",
+    ] {
+        assert_eq!(table.session.run(refused).await, Err("42809".into()), "{refused}");
+    }
+    table.needs_f("truncate one").await;
+    table.needs_f("insert into one values (1)").await;
+}
+
 #[tokio::test]
 async fn a_cascade_from_a_table_that_is_not_protected() {
     let mut table = with(
