@@ -217,7 +217,6 @@ impl Locks {
             service: &self.service,
             claim: &claim,
             ttl: held.term.ttl,
-            // A caller that chose its holder comes back for this very lock when the answer was lost.
             armed: !chosen,
         };
         let sealed = async {
@@ -228,10 +227,10 @@ impl Locks {
         .await;
         // What is refused is given back before the caller hears of it; what fails of that goes on in the background.
         // Who asked again for what was granted before keeps it.
-        unsealed.armed = sealed.is_err() && granted != Some((claim.sequence, claim.holder));
-        if unsealed.armed && self.service.release(&claim).await.is_ok() {
-            unsealed.armed = false;
-        }
+        let given_back = sealed.is_err()
+            && granted != Some((claim.sequence, claim.holder))
+            && self.service.release(&claim).await.is_ok();
+        unsealed.armed = !chosen && sealed.is_err() && !given_back;
         sealed
     }
 
@@ -341,7 +340,8 @@ fn claim(name: &FenceName, token: &Token) -> Claim {
     }
 }
 
-/// Gives a lock back, in the background, when the caller goes away before it has become a grant.
+/// Gives a lock back, in the background, when the caller goes away before it has become a grant. A caller that chose its holder
+/// comes back for this very lock, and by then it may be a grant.
 struct GiveBack<'a> {
     service: &'a Arc<dyn LockService>,
     claim: &'a Claim,

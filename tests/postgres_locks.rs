@@ -11,7 +11,7 @@ use fencegate::{
     lock::{Held, LockService, Request, postgres::PostgresLocks},
 };
 
-use crate::support::{Postgres, eventually, eventually::PATIENCE};
+use crate::support::{Postgres, Proxy, eventually, eventually::PATIENCE};
 
 const LISTENERS: &str = "select count(*) from pg_stat_activity where query ilike 'listen %'";
 
@@ -284,4 +284,50 @@ async fn a_renewal_that_waited_for_the_row_until_it_expired_is_late() {
     row.commit().await.unwrap();
     let renewed = renewal.await.unwrap();
     assert!(matches!(renewed, Err(fencegate::LockError::Lost)), "{renewed:?}");
+}
+
+/// Its machine is frozen, or cut off, between two statements: it has the fence's row, and the server knows of nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_stops_inside_a_transaction_holds_nobody_up_for_long() {
+    let pair = pair().await;
+    let proxy = Proxy::start(format!("127.0.0.1:{}", pair.server.port())).await;
+    let url = format!("postgres://postgres@{}/postgres", proxy.addr());
+    let frozen = PostgresLocks::new(connect(&url, &PoolSize::default()).unwrap());
+    let held = frozen.acquire(&request(Duration::ZERO)).await.unwrap();
+    frozen.release(&held.claim).await.unwrap();
+    proxy.delay(Duration::from_millis(300));
+    let asking = tokio::spawn({
+        let frozen = frozen.clone();
+        async move { frozen.acquire(&request(Duration::ZERO)).await }
+    });
+    eventually(PATIENCE, async || {
+        let holds = "select count(*) from pg_stat_activity where state = 'idle in transaction' and query like '%for update%'";
+        sqlx::query_scalar::<_, i64>(holds).fetch_one(&pair.pool).await.unwrap() == 1
+    })
+    .await;
+    proxy.pause();
+    let begun = Instant::now();
+    let asked: Vec<_> = (0..20)
+        .map(|_| {
+            let other = pair.other.clone();
+            tokio::spawn(async move { other.acquire(&request(Duration::ZERO)).await })
+        })
+        .collect();
+    // Those who wait for it leave connections for other fences.
+    let elsewhere = Request {
+        name: crate::world::name("b"),
+        ..request(Duration::ZERO)
+    };
+    eventually(Duration::from_secs(10), async || {
+        pair.other.acquire(&elsewhere).await.is_ok()
+    })
+    .await;
+    let mut held = 0;
+    for asked in asked {
+        held += usize::from(asked.await.unwrap().is_ok());
+    }
+    assert_eq!(held, 1);
+    assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
+    proxy.resume();
+    let _ = asking.await;
 }

@@ -59,6 +59,8 @@ impl From<sqlx::Error> for DatabaseError {
                     // Postgres: serialization failure, deadlock, lock not available.
                     "40001" | "40P01" | "55P03" => Self::Conflict(text),
                     "ZF008" => Self::Quarantined(text),
+                    // Postgres: the session was idle for too long inside a transaction, and is ended.
+                    "25P03" => Self::Unavailable(text),
                     // Undefined table, schema, function, column.
                     "42P01" | "3F000" | "42883" | "42703" => Self::NotMigrated(text),
                     // Insufficient privilege.

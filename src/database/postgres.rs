@@ -62,8 +62,24 @@ pub fn connect(url: &str, size: &PoolSize) -> Result<PgPool, DatabaseError> {
 /// Brings the schema up to this version. Safe to run twice at once, and on a live database.
 ///
 /// # Errors
-/// As the database says. What was done before stays done.
+/// [`DatabaseError::Refused`] if the schema belongs to another role. Otherwise as the database says. What was done
+/// before stays done.
 pub async fn migrate(pool: &PgPool) -> Result<(), DatabaseError> {
+    // The owner of a schema can replace what is in it, and so run what it likes with the rights of whoever made the functions.
+    let others = optional(pool, || {
+        sqlx::query(
+            "select pg_get_userbyid(nspowner) as owner, current_user::text as who from pg_namespace
+              where nspname = 'fencegate' and nspowner <> (select oid from pg_roles where rolname = current_user)",
+        )
+    })
+    .await?;
+    if let Some(row) = others {
+        let (owner, who): (String, String) = (row.try_get("owner")?, row.try_get("who")?);
+        return Err(DatabaseError::Refused(format!(
+            "the schema fencegate belongs to the role {owner}, and this is {who}: migrate as {owner}, or have the schema and what \
+             is in it belong to {who}"
+        )));
+    }
     Ok(migrations().run(pool).await?)
 }
 
@@ -115,6 +131,20 @@ pub(crate) async fn begin_with(
             begun => return Ok(begun?),
         }
     }
+}
+
+/// Commits a transaction that answers with what another one did, once that is as durable as if this one had done it.
+///
+/// # Errors
+/// [`DatabaseError::OutcomeUnknown`] if the connection broke at the commit.
+pub(crate) async fn commit_after_what_was_seen(
+    mut transaction: Transaction<'static, Postgres>,
+) -> Result<(), DatabaseError> {
+    // Something to commit, or the commit waits for nobody.
+    sqlx::query("select fencegate.make_durable(), pg_logical_emit_message(true, 'fencegate', ''::text)")
+        .execute(&mut *transaction)
+        .await?;
+    transaction.commit().await.map_err(DatabaseError::at_commit)
 }
 
 /// A statement with what it is about.

@@ -217,7 +217,13 @@ impl LockService for SqliteLocks {
 
     async fn release(&self, claim: &Claim) -> Result<(), LockError> {
         let mut transaction = self.file.begin().await?;
-        end(&mut transaction, &claim.name, &claim.holder, None).await?;
+        end(
+            &mut transaction,
+            &claim.name,
+            &claim.holder,
+            Which::Counted(claim.sequence),
+        )
+        .await?;
         let others = waiting::others(&mut transaction, &claim.name, self.process).await?;
         transaction.commit().await?;
         self.lines.told(&claim.name, others);
@@ -284,26 +290,40 @@ async fn live(connection: &mut SqliteConnection, name: &FenceName) -> Result<Opt
 async fn undo(file: SqliteFile, name: FenceName, holder: HolderHash, expires_at: i64, ttl: Duration) {
     until_done(&name, Moment::now() + ttl, || async {
         let mut transaction = file.begin().await?;
-        end(&mut transaction, &name, &holder, Some(expires_at)).await?;
+        end(&mut transaction, &name, &holder, Which::Until(expires_at)).await?;
         Ok::<_, LockError>(transaction.commit().await?)
     })
     .await;
 }
 
-/// Ends the acquisition of this holder, which is good for one acquisition only; with `expires_at` only while that is
-/// when it expires.
+/// One of a holder's acquisitions: the holder may have come again since.
+#[derive(Clone, Copy)]
+enum Which {
+    /// By its number.
+    Counted(Sequence),
+    /// The one that expires then, whose number the answer would have said.
+    Until(i64),
+}
+
+/// Ends an acquisition of this holder.
 async fn end(
     connection: &mut SqliteConnection,
     name: &FenceName,
     holder: &HolderHash,
-    expires_at: Option<i64>,
+    which: Which,
 ) -> Result<(), LockError> {
+    let (sequence, expires_at) = match which {
+        Which::Counted(sequence) => (Some(sequence.get()), None),
+        Which::Until(expires_at) => (None, Some(expires_at)),
+    };
     sqlx::query(
         "update lock set holder = null, expires_at = 0
-          where name = $1 and holder = $2 and expires_at = coalesce($3, expires_at)",
+          where name = $1 and holder = $2 and sequence = coalesce($3, sequence)
+            and expires_at = coalesce($4, expires_at)",
     )
     .bind(name.as_str())
     .bind(holder.as_bytes().as_slice())
+    .bind(sequence)
     .bind(expires_at)
     .execute(connection)
     .await?;

@@ -158,6 +158,15 @@ pub async fn releases_act_on_their_own_acquisition_only(f: &Fixture) {
     f.other.renew(&new.claim).await.unwrap();
     f.other.release(&new.claim).await.unwrap();
     f.other.release(&new.claim).await.unwrap();
+    // Nor on a later one of the same holder.
+    let chosen = f.request("own");
+    let first = take(&f.one, &chosen).await;
+    f.one.release(&first.claim).await.unwrap();
+    let second = take(&f.one, &chosen).await;
+    f.one.release(&first.claim).await.unwrap();
+    f.other.release(&first.claim).await.unwrap();
+    f.one.renew(&second.claim).await.unwrap();
+    f.one.release(&second.claim).await.unwrap();
     take(&f.one, &f.request("own")).await;
 }
 

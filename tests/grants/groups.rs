@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use fencegate::{
@@ -11,14 +11,14 @@ use fencegate::{
     database::DatabaseError,
     rule::Reason,
     store::{
-        Change, Condition, Store, Value, Version, Write, Written,
+        Change, Condition, MergePatch, Store, Value, Version, Write, Written,
         postgres::{Batches, PostgresStore},
     },
 };
 use futures::future::join_all;
 use proptest::prelude::*;
 use sqlx::{AssertSqlSafe, PgPool};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use crate::world::{World, name, next};
 
@@ -120,6 +120,45 @@ async fn a_hot_record_gets_every_write() {
             .any(|(versions, end)| *end == text && versions == last),
         "{text} has another's version"
     );
+}
+
+/// Each of them waits for the same record, on a connection.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_transactions_leave_others_their_connections() {
+    let world = Arc::new(World::postgres().await);
+    let token = world.grant("f").await;
+    let lease = world.locks.acquire("g", Duration::from_secs(60)).await.unwrap();
+    world.put("f", &token, "hot", "{}").await.unwrap();
+    let mut patches = JoinSet::new();
+    for n in 0..1500 {
+        let world = world.clone();
+        let patch = Write {
+            change: Change::Merge(
+                MergePatch::new(format!(r#"{{"n{n}": {n}}}"#).as_bytes(), 1 << 20).unwrap(),
+            ),
+            ..put("f", &token, "hot", "")
+        };
+        patches.spawn(async move { world.locks.store().write(patch).await });
+    }
+    let mut slowest = Duration::ZERO;
+    while patches.len() > 300 {
+        let begun = Instant::now();
+        lease.renew().await.unwrap();
+        slowest = slowest.max(begun.elapsed());
+        while let Some(done) = patches.try_join_next() {
+            let done = done.unwrap();
+            assert!(
+                matches!(
+                    done,
+                    Ok(_)
+                        | Err(StoreError::Database(DatabaseError::Overloaded))
+                        | Err(StoreError::Database(DatabaseError::Conflict(_)))
+                ),
+                "{done:?}"
+            );
+        }
+    }
+    assert!(slowest < Duration::from_secs(4), "a renewal took {slowest:?}");
 }
 
 /// The next batch has another connection: nothing of it was sent on the one that is gone.

@@ -8,8 +8,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use fencegate::{GrantError, Holder, LockError, Options};
+use async_trait::async_trait;
+use fencegate::{
+    FenceName, GrantError, Holder, LockError, LockService, Locks, Options,
+    lock::{Claim, Held, Identity, Kind, LockState, Request, Term, given_back},
+};
 use sqlx::AssertSqlSafe;
+use tokio::sync::Semaphore;
 
 use crate::{
     support::{Etcd, Postgres, Proxy, eventually, eventually::PATIENCE},
@@ -217,4 +222,75 @@ async fn asking_again_in_vain_does_not_end_what_was_granted_before() {
     world.locks.grant(&name("g"), other).await.unwrap_err();
     rename("seal_away", "seal").await;
     world.locks.try_acquire("g", world.ttl).await.unwrap();
+}
+
+/// A lock service whose first release fails, and whose later ones wait to be let through.
+#[derive(Debug)]
+struct LateReleases {
+    inner: Arc<dyn LockService>,
+    asked: AtomicBool,
+    let_through: Semaphore,
+}
+
+#[async_trait]
+impl LockService for LateReleases {
+    fn kind(&self) -> Kind {
+        self.inner.kind()
+    }
+
+    async fn identity(&self) -> Result<Identity, LockError> {
+        self.inner.identity().await
+    }
+
+    async fn acquire(&self, request: &Request) -> Result<Held, LockError> {
+        self.inner.acquire(request).await
+    }
+
+    async fn renew(&self, claim: &Claim) -> Result<Term, LockError> {
+        self.inner.renew(claim).await
+    }
+
+    async fn release(&self, claim: &Claim) -> Result<(), LockError> {
+        if !self.asked.swap(true, Ordering::Relaxed) {
+            let (service, detail) = ("late".into(), "on purpose".into());
+            return Err(LockError::Unavailable { service, detail });
+        }
+        let _through = self.let_through.acquire().await.unwrap();
+        self.inner.release(claim).await
+    }
+
+    async fn inspect(&self, name: &FenceName) -> Result<LockState, LockError> {
+        self.inner.inspect(name).await
+    }
+}
+
+/// What could not be given back at once is not given back later, when the holder that asked again may have it.
+#[tokio::test]
+async fn asking_again_after_a_failure_keeps_what_it_then_gets() {
+    let world = World::postgres().await;
+    let late = Arc::new(LateReleases {
+        inner: world.locks.service().clone(),
+        asked: AtomicBool::new(false),
+        let_through: Semaphore::new(0),
+    });
+    let locks = Locks::new(late.clone(), world.locks.store().clone());
+    let options = Options {
+        ttl: Duration::from_secs(60),
+        holder: Some(Holder::random()),
+        ..Options::default()
+    };
+    let sealing = "(text, bigint, bigint, bytea, interval) rename to";
+    let run = async |sql: String| {
+        sqlx::query(AssertSqlSafe(sql))
+            .execute(&world.pool())
+            .await
+            .unwrap();
+    };
+    run(format!("alter function fencegate.seal{sealing} seal_away")).await;
+    locks.grant(&name("f"), options.clone()).await.unwrap_err();
+    run(format!("alter function fencegate.seal_away{sealing} seal")).await;
+    let granted = locks.grant(&name("f"), options).await.unwrap();
+    late.let_through.add_permits(100);
+    given_back().await;
+    locks.renew(&name("f"), &granted.token).await.unwrap();
 }

@@ -9,7 +9,10 @@ use std::{
 };
 
 use fencegate::{
-    Epoch, FenceName, Holder, Mark, Sequence, Token, guard::postgres::enter, store::SealOutcome,
+    Epoch, FenceName, Holder, Mark, Sequence, StoreError, Token,
+    database::DatabaseError,
+    guard::postgres::enter,
+    store::{self, Once, SealOutcome},
 };
 use futures::future::BoxFuture;
 use sqlx::{PgPool, Postgres, Transaction};
@@ -375,6 +378,43 @@ async fn what_is_asked_again_waits_for_the_standby_too() {
         set_standby(&mut admin, "").await;
         assert!(call.await.unwrap(), "{what}");
     }
+}
+
+/// The client was told that the outcome is unknown, and to repeat it under its key.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_had_happened_is_acknowledged_when_the_standby_has_it() {
+    let world = World::postgres().await;
+    let token = world.grant("f").await;
+    let url = world.postgres.as_ref().unwrap().url();
+    let mut admin = Session::open(&url).await;
+    admin.run("set synchronous_commit = local").await.unwrap();
+    require_standby(&mut admin, &url).await;
+    let once = Once::new("client", "PUT", &["f", "k"], "key", Duration::from_secs(60));
+    let write = store::Transaction::from(groups::put("f", &token, "k", "v"));
+    let ask = || {
+        let (store, write, once) = (world.locks.store().clone(), write.clone(), once.clone());
+        tokio::spawn(async move { store.transact(&write, Some(&once)).await })
+    };
+    let mut call = ask();
+    for time in 0..3 {
+        eventually(PATIENCE, async || {
+            assert!(
+                !call.is_finished(),
+                "acknowledged when asked for the {time}. time again"
+            );
+            let end = "select pg_terminate_backend(pid) from pg_stat_activity where wait_event = 'SyncRep'";
+            admin.run(end).await == Ok(1)
+        })
+        .await;
+        let ended = call.await.unwrap();
+        assert!(
+            matches!(ended, Err(StoreError::Database(DatabaseError::OutcomeUnknown(_)))),
+            "{ended:?}"
+        );
+        call = ask();
+    }
+    set_standby(&mut admin, "").await;
+    assert!(call.await.unwrap().unwrap().replayed);
 }
 
 /// Whoever is the mark may take as long as it likes: neither an older grant that comes late nor its own

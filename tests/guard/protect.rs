@@ -481,3 +481,35 @@ async fn bad_requests_get_clear_answers() {
         table.session.run("rollback to s").await.unwrap();
     }
 }
+
+/// What it would refuse passes, however much of it there is, and whatever is in it.
+#[tokio::test]
+async fn report_mode_lets_everything_pass() {
+    let mut table = with(
+        "create table t (fence text, n int, doc json); insert into t select 'l' || n, n from generate_series(1, 20000) n;
+        select fencegate.protect('t', fence_column => 'fence', mode => 'report')",
+    )
+    .await;
+    table.session.run("update t set n = 0").await.unwrap();
+    let reported = table
+        .session
+        .run("select from fencegate.rejection")
+        .await
+        .unwrap();
+    assert!((50..1000).contains(&reported), "{reported}");
+    for row in [
+        r#"'f', 1, '{"a": "\u0000"}'"#,
+        "'f', 1, '[1e200000]'",
+        "repeat('x', 100000), 1, null",
+        "(select string_agg(md5(n::text || random()), '') from generate_series(1, 400) n), 1, null",
+        "null, 1, null",
+    ] {
+        let insert = format!("insert into t values ({row})");
+        table.session.run(&insert).await.unwrap();
+    }
+    table
+        .session
+        .run("update t set n = 2; delete from t")
+        .await
+        .unwrap();
+}

@@ -233,3 +233,88 @@ async fn roles_are_the_clusters() {
     let granted = "select has_function_privilege('fencegate_sealer', 'fencegate.seal(text, text, interval)', 'execute')::text";
     assert_eq!(session.text(granted).await, "true");
 }
+
+/// Triggers run with the rights of fencegate's owner, who is often a superuser, and everybody may put them on tables of their own.
+#[tokio::test]
+async fn casts_of_ones_own_run_with_ones_own_rights() {
+    let (world, mut admin) = world().await;
+    admin
+        .run("create schema open; grant all on schema open to public")
+        .await
+        .unwrap();
+    for (role, target) in ROLES.iter().flat_map(|role| [(role, "json"), (role, "text")]) {
+        let mut session = as_role(&world, role).await;
+        let attack = format!(
+            "begin; create type open.e as enum ('f');
+            create function open.evil(e open.e) returns {target} language plpgsql as
+            $$ begin execute 'alter role {role}_user superuser'; return '1'; end $$;
+            create cast (open.e as {target}) with function open.evil(open.e) as implicit;
+            create temp table mine (fence open.e, f text);
+            create trigger guard after insert or update or delete on mine for each row
+            execute function fencegate.guard_row('fence_column', '{{column}}', 'report');
+            insert into mine values ('f', 'f'); update mine set f = 'g'; delete from mine; rollback"
+        );
+        for column in ["fence", "f", "none"] {
+            let _ = session.run(&attack.replace("{column}", column)).await;
+            let _ = session.run("rollback").await;
+        }
+        // Committed, too, where nothing was refused.
+        let _ = session
+            .run(&attack.replace("{column}", "fence").replace("rollback", "commit"))
+            .await;
+        let _ = session.run("rollback; drop type open.e cascade").await;
+    }
+    assert_eq!(
+        admin
+            .run("select from pg_roles where rolsuper and rolname like 'fencegate%'")
+            .await,
+        Ok(0)
+    );
+    assert_eq!(
+        admin
+            .run("select from pg_roles where rolsuper and rolname = 'nobody_user'")
+            .await,
+        Ok(0)
+    );
+}
+
+/// In SQL, holders are bytes: what is hashed to stand for a client is not to pass for one.
+#[tokio::test]
+async fn what_stands_for_a_client_is_no_holder() {
+    let (world, mut admin) = world().await;
+    let client = "fencegate: the foreign tokens of the client anonymous";
+    admin
+        .run(&format!(
+            "select fencegate.seal('foreign', 1, 1042, sha256('{client}'))"
+        ))
+        .await
+        .unwrap();
+    let mut writer = as_role(&world, "fencegate_writer").await;
+    for call in ["fencegate.enter_as", "fencegate.try_enter"] {
+        for holder in [format!("'{client}'::bytea"), "''".into(), "null".into()] {
+            let enter = format!("begin; select {call}('foreign', 1, 1042, {holder})");
+            assert_eq!(writer.run(&enter).await, Err("ZF005".into()), "{enter}");
+            writer.run("rollback").await.unwrap();
+        }
+    }
+}
+
+/// Whoever owns the schema may replace what runs with the rights of whoever migrates.
+#[tokio::test]
+async fn a_schema_of_somebody_else_is_not_migrated() {
+    let server = crate::support::Postgres::start().await;
+    let mut admin = Session::open(&server.url()).await;
+    admin
+        .run("create role stranger; create schema fencegate authorization stranger")
+        .await
+        .unwrap();
+    let locks = connect(&server.url(), None).await.unwrap();
+    let error = locks.migrate().await.unwrap_err().to_string();
+    assert!(error.contains("belongs to the role stranger"), "{error}");
+    admin
+        .run("alter schema fencegate owner to postgres")
+        .await
+        .unwrap();
+    locks.migrate().await.unwrap();
+    locks.migrate().await.unwrap();
+}

@@ -59,6 +59,7 @@ impl From<DatabaseError> for Problem {
             )
             .retry_after(SOON)
             .inside(error),
+            DatabaseError::Overloaded => Self::new(STORE_BUSY, error.to_string()).retry_after(SOON),
             DatabaseError::OutcomeUnknown(_) => Self::new(
                 OUTCOME_UNKNOWN,
                 "the store's answer to the commit was lost: look whether it has happened, or repeat it with the same \

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::{
-    PgConnection, PgPool, Row,
+    PgConnection, PgPool, Postgres, Row, Transaction,
     postgres::{PgRow, types::PgInterval},
 };
 use time::OffsetDateTime;
@@ -36,6 +36,11 @@ use crate::{
 
 /// How long who waits goes without asking, where releases are told.
 const LISTENED: Duration = Duration::from_secs(1);
+
+/// As all transactions here begin: they hold a fence's row over several round trips. If this process stops meanwhile, or its machine
+/// is gone, the server ends the session, and nobody waits for the row much longer than that.
+const BEGIN: &str = "begin isolation level read committed; set local lock_timeout = '5s'; \
+                     set local idle_in_transaction_session_timeout = '3s'";
 
 /// How long a call may take, with what it takes to get a connection.
 const LIMIT: Duration = Duration::from_secs(8);
@@ -82,11 +87,11 @@ impl PostgresLocks {
     }
 
     async fn attempt(&self, request: &Request) -> Result<Held, LockError> {
-        let (mut sent, mut transaction) = (Moment::now(), database::begin(&self.pool).await?);
+        let (mut sent, mut transaction) = (Moment::now(), begin(&self.pool).await?);
         while !lock_row(&mut transaction, &request.name).await? {
             transaction.rollback().await?;
             self.make_row(request).await?;
-            (sent, transaction) = (Moment::now(), database::begin(&self.pool).await?);
+            (sent, transaction) = (Moment::now(), begin(&self.pool).await?);
         }
         let hash = request.holder.hash();
         let row =
@@ -177,7 +182,7 @@ impl PostgresLocks {
 
     async fn renew_row(&self, claim: &Claim) -> Result<Term, LockError> {
         let sent = Moment::now();
-        let mut transaction = database::begin(&self.pool).await?;
+        let mut transaction = begin(&self.pool).await?;
         lock_row(&mut transaction, &claim.name).await?;
         match live(&mut transaction, &claim.name).await? {
             Some(live) if live.is(claim) => {
@@ -191,6 +196,10 @@ impl PostgresLocks {
             _ => Err(LockError::Lost),
         }
     }
+}
+
+async fn begin(pool: &PgPool) -> Result<Transaction<'static, Postgres>, DatabaseError> {
+    database::begin_with(pool, BEGIN).await
 }
 
 /// Gives up what takes too long: a connection that is silent may stay so for ever, and tells nobody.
@@ -236,7 +245,13 @@ impl LockService for PostgresLocks {
     }
 
     async fn release(&self, claim: &Claim) -> Result<(), LockError> {
-        in_time(end(&self.pool, &claim.name, &claim.holder, None)).await?;
+        in_time(end(
+            &self.pool,
+            &claim.name,
+            &claim.holder,
+            Which::Counted(claim.sequence),
+        ))
+        .await?;
         self.lines.released(&claim.name, &claim.holder);
         Ok(())
     }
@@ -273,20 +288,27 @@ impl Live {
 /// Takes back what an attempt did whose commit may or may not happen. What the same holder has extended since is left alone: it has come again.
 async fn undo(pool: PgPool, name: FenceName, holder: HolderHash, expires_at: OffsetDateTime, ttl: Duration) {
     until_done(&name, Moment::now() + ttl, || {
-        end(&pool, &name, &holder, Some(expires_at))
+        end(&pool, &name, &holder, Which::Until(expires_at))
     })
     .await;
 }
 
-/// Ends the acquisition of this holder, which is good for one acquisition only; with `expires_at` only while that is
-/// when it expires.
-async fn end(
-    pool: &PgPool,
-    name: &FenceName,
-    holder: &HolderHash,
-    expires_at: Option<OffsetDateTime>,
-) -> Result<(), LockError> {
-    let mut transaction = database::begin(pool).await?;
+/// One of a holder's acquisitions: the holder may have come again since.
+#[derive(Clone, Copy)]
+enum Which {
+    /// By its number.
+    Counted(Sequence),
+    /// The one that expires then, whose number the answer would have said.
+    Until(OffsetDateTime),
+}
+
+/// Ends an acquisition of this holder.
+async fn end(pool: &PgPool, name: &FenceName, holder: &HolderHash, which: Which) -> Result<(), LockError> {
+    let (sequence, expires_at) = match which {
+        Which::Counted(sequence) => (Some(sequence.get()), None),
+        Which::Until(expires_at) => (None, Some(expires_at)),
+    };
+    let mut transaction = begin(pool).await?;
     if expires_at.is_some() {
         // An update does not wait for a row that it has no business with yet, and until the commit the row is as it was
         // before: so first the wait, then the look.
@@ -294,10 +316,12 @@ async fn end(
     }
     let ended = sqlx::query(
         "update fencegate.lock set holder = null, expires_at = null, ttl = null
-          where name = $1 and holder = $2 and expires_at = coalesce($3, expires_at)",
+          where name = $1 and holder = $2 and sequence = coalesce($3, sequence)
+            and expires_at = coalesce($4, expires_at)",
     )
     .bind(name.as_str())
     .bind(holder.as_bytes().as_slice())
+    .bind(sequence)
     .bind(expires_at)
     .execute(&mut *transaction)
     .await?;

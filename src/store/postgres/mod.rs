@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use sqlx::{PgConnection, PgPool, Row, postgres::PgRow};
 
 pub use self::group::Batches;
-use self::group::Group;
+use self::{group::Group, transaction::Transactions};
 use super::{
     Audited, BatchWatch, Change, Done, EpochState, FenceState, Listed, Once, Pressure, Rebase, Rebased,
     Record, Replication, SealOutcome, Store, StoreError, Transaction, Value, Version, Write, Written,
@@ -35,6 +35,7 @@ const GRACE: Duration = Duration::from_millis(500);
 /// Marks and records in the schema `fencegate` of a Postgres database.
 pub struct PostgresStore {
     group: Group,
+    transactions: Transactions,
     pool: PgPool,
     grace: Duration,
 }
@@ -54,6 +55,7 @@ impl PostgresStore {
     pub fn with_batches(pool: PgPool, batches: Batches) -> Self {
         Self {
             group: Group::new(pool.clone(), batches),
+            transactions: Transactions::new(pool.clone()),
             pool,
             grace: GRACE,
         }
@@ -260,14 +262,12 @@ impl Store for PostgresStore {
         match write.change {
             Change::Put(_) | Change::Delete => self.group.write(write).await,
             // It depends on what is stored, so its row is held while it is computed.
-            Change::Merge(_) => {
-                the_only_one(transaction::run(&self.pool, &Transaction::from(write), None).await)
-            }
+            Change::Merge(_) => the_only_one(self.transactions.run(&Transaction::from(write), None).await),
         }
     }
 
     async fn transact(&self, transaction: &Transaction, once: Option<&Once>) -> Result<Done, StoreError> {
-        transaction::run(&self.pool, transaction, once).await
+        self.transactions.run(transaction, once).await
     }
 
     async fn forget_keys(&self) -> Result<u64, StoreError> {

@@ -8,7 +8,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use sqlx::{PgConnection, PgPool, Row};
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 
 use super::once;
 use crate::{
@@ -27,12 +27,45 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest pause between two beginnings.
 const PAUSE_MS: u64 = 20;
 
-/// Does all of it, or nothing.
-pub(super) async fn run(
-    pool: &PgPool,
-    transaction: &Transaction,
-    once: Option<&Once>,
-) -> Result<Done, StoreError> {
+/// How many wait for their turn before more are turned away.
+const QUEUE: usize = 1024;
+
+/// Runs transactions on half of a pool's connections: however many there are, and wait for each other's records, reads,
+/// grants and renewals have the other half.
+pub(super) struct Transactions {
+    pool: PgPool,
+    turns: Semaphore,
+    room: Semaphore,
+}
+
+impl Transactions {
+    pub(super) fn new(pool: PgPool) -> Self {
+        let turns = (pool.options().get_max_connections() as usize / 2).max(1);
+        Self {
+            pool,
+            turns: Semaphore::new(turns),
+            room: Semaphore::new(turns + QUEUE),
+        }
+    }
+
+    /// Does all of it, or nothing.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Overloaded`] where too many wait, or for too long.
+    pub(super) async fn run(
+        &self,
+        transaction: &Transaction,
+        once: Option<&Once>,
+    ) -> Result<Done, StoreError> {
+        let overloaded = || StoreError::from(DatabaseError::Overloaded);
+        let _room = self.room.try_acquire().map_err(|_| overloaded())?;
+        let turn = tokio::time::timeout(PATIENCE, self.turns.acquire()).await;
+        let _turn = turn.map_err(|_| overloaded())?;
+        run(&self.pool, transaction, once).await
+    }
+}
+
+async fn run(pool: &PgPool, transaction: &Transaction, once: Option<&Once>) -> Result<Done, StoreError> {
     if let Some(fence) = transaction.without_token().first() {
         return Err(StoreError::TokenMissing((*fence).clone()));
     }
@@ -63,6 +96,8 @@ async fn attempt(pool: &PgPool, transaction: &Transaction, once: Option<&Once>) 
     if let Some(once) = once
         && let Some(done) = once::begin(&mut connection, transaction, once).await?
     {
+        // What was found is perhaps not on the standbys yet, since whoever did it was ended while it waited for them.
+        database::commit_after_what_was_seen(connection).await?;
         return Ok(done);
     }
     for (fence, token) in &transaction.tokens {
