@@ -45,7 +45,7 @@ impl PostgresStore {
     ///
     /// If the future of a `pool.begin()` is dropped half way, sqlx gives its connection back inside a transaction that
     /// nobody knows of. What the store does on that connection is then answered, and not committed: a mark that was not
-    /// raised, a record that was not written. [`connect`](crate::connect) makes a pool of its own, whose transactions
+    /// raised, a record that was not written. [`connect`](crate::connect()) makes a pool of its own, whose transactions
     /// are begun with care.
     pub fn new(pool: PgPool) -> Self {
         Self::with_batches(pool, Batches::default())
