@@ -42,6 +42,7 @@ pub mod tls;
 mod token_header;
 mod trace;
 mod transactions;
+mod untaken;
 mod witness;
 
 use std::sync::Arc;
@@ -127,6 +128,10 @@ fn with_what_all_have(routes: Router<Arc<Gateway>>, gateway: Arc<Gateway>, lines
             auth::authenticate,
         ))
         .layer(middleware::from_fn_with_state(lines, exchange::exchange))
+        .layer(middleware::from_fn_with_state(
+            gateway.config.stall_timeout,
+            untaken::cut_off,
+        ))
         .with_state(gateway)
 }
 

@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use axum::body::Bytes;
+use axum::http::Request;
 use futures::future::select_all;
 use reqwest::Method;
 use rustix::process::{Resource, getrlimit, setrlimit};
@@ -303,6 +305,54 @@ async fn whoever_takes_nothing_of_its_answer_is_cut_off() {
     while let Some(chunk) = answer.chunk().await.unwrap() {
         taken += chunk.len();
         tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(taken, MIB);
+}
+
+/// Each answer is as large as a record may be, and its client lets none of it come.
+#[tokio::test]
+async fn whoever_takes_nothing_of_its_answers_by_http2_is_cut_off() {
+    let gateway = Attacked::new(&[("FENCEGATE_STALL_TIMEOUT", "500ms")]).await;
+    gateway.put_large().await.expect(201);
+    let ask = || {
+        let large = record("a", "large");
+        Request::get(format!("http://localhost{large}")).body(()).unwrap()
+    };
+    for window in [0, 1, 20_000] {
+        let mut builder = h2::client::Builder::new();
+        builder.initial_window_size(window);
+        let (mut requests, connection) = builder
+            .handshake::<_, Bytes>(gateway.connect().await)
+            .await
+            .unwrap();
+        let end = tokio::spawn(connection);
+        let mut answers = Vec::new();
+        for _ in 0..50 {
+            requests = requests.ready().await.unwrap();
+            answers.push(requests.send_request(ask(), true).unwrap().0);
+        }
+        // None of them is read, and its window stays as it is.
+        let ended = tokio::time::timeout(PATIENCE, end).await;
+        ended
+            .unwrap_or_else(|_| panic!("it stands, with a window of {window}"))
+            .unwrap()
+            .unwrap_err();
+    }
+    gateway.serves().await;
+    // Slow, but it takes what it is sent.
+    let (requests, connection) = h2::client::handshake(gateway.connect().await).await.unwrap();
+    tokio::spawn(connection);
+    let mut requests = requests.ready().await.unwrap();
+    let (answer, _) = requests.send_request(ask(), true).unwrap();
+    let answer = answer.await.unwrap();
+    assert_eq!(answer.headers()["content-length"], MIB.to_string());
+    let (mut body, mut taken) = (answer.into_body(), 0);
+    let _: &mut h2::client::SendRequest<Bytes> = &mut requests;
+    while let Some(data) = body.data().await {
+        let length = data.unwrap().len();
+        body.flow_control().release_capacity(length).unwrap();
+        taken += length;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     assert_eq!(taken, MIB);
 }
