@@ -4,6 +4,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 use axum_server::{Handle, Server, tls_rustls::RustlsAcceptor};
 use tokio::net::TcpListener;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Advertised, Config, Gateway,
@@ -38,11 +39,11 @@ pub async fn serve(
     let gateway = Arc::new(Gateway::new(locks, config, address.ip().is_loopback()));
     let handle = Handle::new();
     let _close = CloseOnDrop(handle.clone());
-    let draining = tokio::spawn(drain(gateway.clone(), handle.clone(), shutdown));
-    let _stop = AbortOnDrop(draining.abort_handle());
-    let _forget = AbortOnDrop(tokio::spawn(idempotency::forget(gateway.clone())).abort_handle());
-    let _upkeep =
-        AbortOnDrop(tokio::spawn(metrics::upkeep(gateway.witness.metrics().clone())).abort_handle());
+    let draining = drain(gateway.clone(), handle.clone(), shutdown);
+    let draining = AbortOnDropHandle::new(tokio::spawn(draining));
+    let _forget = AbortOnDropHandle::new(tokio::spawn(idempotency::forget(gateway.clone())));
+    let upkeep = metrics::upkeep(gateway.witness.metrics().clone());
+    let _upkeep = AbortOnDropHandle::new(tokio::spawn(upkeep));
 
     let not_accepted = NotAccepted::new(gateway.witness.metrics().clone());
     let mut server = Server::<SocketAddr>::from_listener(listener)
@@ -122,14 +123,6 @@ struct CloseOnDrop(Handle<SocketAddr>);
 impl Drop for CloseOnDrop {
     fn drop(&mut self) {
         self.0.shutdown();
-    }
-}
-
-struct AbortOnDrop(tokio::task::AbortHandle);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

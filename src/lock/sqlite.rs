@@ -20,7 +20,7 @@ use super::{
     Claim, Held, HolderState, Identity, Kind, LockError, LockService, LockState, Request, Term,
     line::{Joined, Lines},
     until_done,
-    wait::Undo,
+    wait::{Undo, Which},
 };
 use crate::{
     clock::{self, Moment},
@@ -296,26 +296,14 @@ async fn undo(file: SqliteFile, name: FenceName, holder: HolderHash, expires_at:
     .await;
 }
 
-/// One of a holder's acquisitions: the holder may have come again since.
-#[derive(Clone, Copy)]
-enum Which {
-    /// By its number.
-    Counted(Sequence),
-    /// The one that expires then, whose number the answer would have said.
-    Until(i64),
-}
-
 /// Ends an acquisition of this holder.
 async fn end(
     connection: &mut SqliteConnection,
     name: &FenceName,
     holder: &HolderHash,
-    which: Which,
+    which: Which<i64>,
 ) -> Result<(), LockError> {
-    let (sequence, expires_at) = match which {
-        Which::Counted(sequence) => (Some(sequence.get()), None),
-        Which::Until(expires_at) => (None, Some(expires_at)),
-    };
+    let (sequence, expires_at) = which.number_or_end();
     sqlx::query(
         "update lock set holder = null, expires_at = 0
           where name = $1 and holder = $2 and sequence = coalesce($3, sequence)

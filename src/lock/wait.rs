@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::{LockError, give_back};
 use crate::clock::Moment;
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+use crate::token::Sequence;
 
 /// The shortest and the longest pause between two tries.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
@@ -65,6 +67,27 @@ pub(super) fn random_share() -> f64 {
     let mut random = [0; 4];
     getrandom::fill(&mut random).expect("the operating system gives random numbers");
     f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX)
+}
+
+/// One of a holder's acquisitions, in a database: the holder may have come again since.
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+#[derive(Clone, Copy)]
+pub(super) enum Which<T> {
+    /// By its number.
+    Counted(Sequence),
+    /// The one that expires then, whose number the answer would have said.
+    Until(T),
+}
+
+#[cfg(any(feature = "postgres", feature = "sqlite"))]
+impl<T> Which<T> {
+    /// What it has to have: this number, or this end.
+    pub(super) fn number_or_end(self) -> (Option<i64>, Option<T>) {
+        match self {
+            Self::Counted(sequence) => (Some(sequence.get()), None),
+            Self::Until(end) => (None, Some(end)),
+        }
+    }
 }
 
 /// Starts a future in the background when it is dropped, unless it was disarmed: takes back what an attempt may

@@ -187,6 +187,16 @@ mod heavy {
     }
 }
 
+/// Gives the function that seals another name, under which nobody finds it.
+async fn rename(world: &World, from: &str, to: &str) {
+    let sql =
+        format!("alter function fencegate.{from}(text, bigint, bigint, bytea, interval) rename to {to}");
+    sqlx::query(AssertSqlSafe(sql))
+        .execute(&world.pool())
+        .await
+        .unwrap();
+}
+
 /// A holder that chose its secret, and asks again because an answer was lost.
 #[tokio::test]
 async fn asking_again_in_vain_does_not_end_what_was_granted_before() {
@@ -198,29 +208,21 @@ async fn asking_again_in_vain_does_not_end_what_was_granted_before() {
     };
     let granted = world.locks.grant(&name("f"), options.clone()).await.unwrap();
     // The lock service answers, and then the store does not.
-    let rename = async |from: &str, to: &str| {
-        let sql =
-            format!("alter function fencegate.{from}(text, bigint, bigint, bytea, interval) rename to {to}");
-        sqlx::query(AssertSqlSafe(sql))
-            .execute(&world.pool())
-            .await
-            .unwrap();
-    };
-    rename("seal", "seal_away").await;
+    rename(&world, "seal", "seal_away").await;
     world.locks.grant(&name("f"), options.clone()).await.unwrap_err();
-    rename("seal_away", "seal").await;
+    rename(&world, "seal_away", "seal").await;
     world.locks.renew(&name("f"), &granted.token).await.unwrap();
     let again = world.locks.grant(&name("f"), options).await.unwrap();
     assert_eq!(again.token, granted.token);
     // What was never granted is given back all the same.
-    rename("seal", "seal_away").await;
+    rename(&world, "seal", "seal_away").await;
     let other = Options {
         ttl: Duration::from_secs(60),
         holder: Some(Holder::random()),
         ..Options::default()
     };
     world.locks.grant(&name("g"), other).await.unwrap_err();
-    rename("seal_away", "seal").await;
+    rename(&world, "seal_away", "seal").await;
     world.locks.try_acquire("g", world.ttl).await.unwrap();
 }
 
@@ -279,16 +281,9 @@ async fn asking_again_after_a_failure_keeps_what_it_then_gets() {
         holder: Some(Holder::random()),
         ..Options::default()
     };
-    let sealing = "(text, bigint, bigint, bytea, interval) rename to";
-    let run = async |sql: String| {
-        sqlx::query(AssertSqlSafe(sql))
-            .execute(&world.pool())
-            .await
-            .unwrap();
-    };
-    run(format!("alter function fencegate.seal{sealing} seal_away")).await;
+    rename(&world, "seal", "seal_away").await;
     locks.grant(&name("f"), options.clone()).await.unwrap_err();
-    run(format!("alter function fencegate.seal_away{sealing} seal")).await;
+    rename(&world, "seal_away", "seal").await;
     let granted = locks.grant(&name("f"), options).await.unwrap();
     late.let_through.add_permits(100);
     given_back().await;

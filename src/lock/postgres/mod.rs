@@ -22,7 +22,7 @@ use super::{
     Claim, Held, HolderState, Identity, Kind, LockError, LockService, LockState, Request, Term,
     line::{Joined, Lines},
     until_done,
-    wait::{Backoff, Undo},
+    wait::{Backoff, Undo, Which},
 };
 use crate::{
     clock::Moment,
@@ -293,21 +293,14 @@ async fn undo(pool: PgPool, name: FenceName, holder: HolderHash, expires_at: Off
     .await;
 }
 
-/// One of a holder's acquisitions: the holder may have come again since.
-#[derive(Clone, Copy)]
-enum Which {
-    /// By its number.
-    Counted(Sequence),
-    /// The one that expires then, whose number the answer would have said.
-    Until(OffsetDateTime),
-}
-
 /// Ends an acquisition of this holder.
-async fn end(pool: &PgPool, name: &FenceName, holder: &HolderHash, which: Which) -> Result<(), LockError> {
-    let (sequence, expires_at) = match which {
-        Which::Counted(sequence) => (Some(sequence.get()), None),
-        Which::Until(expires_at) => (None, Some(expires_at)),
-    };
+async fn end(
+    pool: &PgPool,
+    name: &FenceName,
+    holder: &HolderHash,
+    which: Which<OffsetDateTime>,
+) -> Result<(), LockError> {
+    let (sequence, expires_at) = which.number_or_end();
     let mut transaction = begin(pool).await?;
     if expires_at.is_some() {
         // An update does not wait for a row that it has no business with yet, and until the commit the row is as it was
